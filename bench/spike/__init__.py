@@ -1,0 +1,1 @@
+"""Measurements that decided the shape of the tables; see docs/decisions."""

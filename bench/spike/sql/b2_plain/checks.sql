@@ -1,0 +1,2 @@
+-- No bounds at all: the floor.
+select 1;

@@ -1,0 +1,1 @@
+truncate worker.job_queue, worker.job_history, worker.key_slot

@@ -1,0 +1,1 @@
+truncate worker.job_queue, worker.key_slot

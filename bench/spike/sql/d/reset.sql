@@ -1,0 +1,1 @@
+truncate worker.job_all, worker.key_slot

@@ -1,0 +1,247 @@
+-- A plain insert is as good as worker.enqueue: these triggers fill, check and hold.
+
+create or replace function worker.fill(template text, job worker.job_queue) returns text
+language plpgsql stable
+as $$
+declare
+  part text[];
+  filled text := '';
+  value text;
+begin
+  if template is null or (strpos(template, '{') = 0 and strpos(template, '}') = 0) then
+    return template;
+  end if;
+  for part in select regexp_matches(template, '(\{\{|\}\}|[^{}]+)|\{([a-z_][A-Za-z0-9_]*)\}', 'g') loop
+    if part[1] is not null then
+      value := case part[1] when '{{' then '{' when '}}' then '}' else part[1] end;
+    else
+      value := case part[2]
+        when 'tenant_id' then job.tenant_id when 'correlation_id' then job.correlation_id
+        when 'id' then job.id::text when 'job_type' then job.job_type
+        else job.payload ->> part[2] end;
+    end if;
+    if value is null then
+      return null;
+    end if;
+    filled := filled || value;
+  end loop;
+  return filled;
+end
+$$;
+comment on function worker.fill(text, worker.job_queue) is
+  'Fills a template such as stats:{tenant_id}; tenant_id, correlation_id, id and job_type mean columns, other names payload keys. Null when a name is unknown';
+
+create or replace function worker.holder(job_type text, held_key text, tenant_id text) returns worker.job_queue
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  found_row worker.job_queue;
+begin
+  -- Two statements, because "is not distinct from" cannot use the index.
+  if tenant_id is null then
+    select * into found_row from worker.job_queue j
+    where j.job_type = holder.job_type and j.held_key = holder.held_key and j.tenant_id is null;
+  else
+    select * into found_row from worker.job_queue j
+    where j.job_type = holder.job_type and j.held_key = holder.held_key and j.tenant_id = holder.tenant_id;
+  end if;
+  return found_row;
+end
+$$;
+comment on function worker.holder(text, text, text) is 'The job that holds a unique key of a type and tenant now, or a row of nulls';
+
+create or replace function worker.meet(job worker.job_queue, mode text, instant timestamptz) returns bigint
+language plpgsql
+as $$
+declare
+  held worker.job_queue;
+  waiting boolean;
+begin
+  for round in 1..3 loop
+    held := worker.holder(job.job_type, job.held_key, job.tenant_id);
+    if held.id is null then
+      return null;
+    end if;
+    waiting := held.status = 'pending' and held.started_at is null;
+    if waiting and held.expires_at <= instant then
+      update worker.job_queue j set status = 'skipped', finish_reason = 'expired', queued = false, parked = false,
+        held_key = null, finished_at = instant
+      where j.id = held.id and j.status = 'pending' and j.started_at is null;
+    elsif mode = 'refuse' or (mode = 'replace' and not waiting) then
+      raise exception 'job % already holds the unique key "%" of %', held.id, job.unique_key, job.job_type
+        using errcode = 'WK003', detail = held.id::text, hint = 'Wait for that job, or enqueue with on_conflict => ''keep''.';
+    elsif mode = 'replace' then
+      update worker.job_queue j set payload = job.payload, priority = job.priority, scheduled_at = job.scheduled_at,
+        queued = true, parked = false
+      where j.id = held.id and j.status = 'pending' and j.started_at is null;
+      if found then return held.id; end if;
+    elsif not waiting or (job.priority >= held.priority and job.scheduled_at >= held.scheduled_at) then
+      return held.id;
+    else
+      update worker.job_queue j set priority = least(j.priority, job.priority),
+        scheduled_at = least(j.scheduled_at, job.scheduled_at)
+      where j.id = held.id and j.status = 'pending' and j.started_at is null;
+      if found then return held.id; end if;
+    end if;
+  end loop;
+  return null;  -- the holder changed under our eyes three times: let the unique index decide
+end
+$$;
+comment on function worker.meet(worker.job_queue, text, timestamptz) is
+  'Applies on_conflict to the visible holder of the job''s unique key; answers with its id when the new row is not to be inserted. An expired holder is ended first';
+
+create or replace function worker.check_tenant(job worker.job_queue, producers text[]) returns void
+language plpgsql
+as $$
+declare
+  refused text;
+begin
+  if not 'tenant' = any (coalesce(producers, '{}')) then
+    raise exception 'tenants may not enqueue %', job.job_type
+      using errcode = 'WK002', hint = 'Declare the type with producers = ["app", "tenant"] in worker.toml.';
+  end if;
+  refused := case
+    when job.unique_key is not null then 'unique_key'
+    when job.concurrency_key is not null then 'concurrency_key'
+    when job.max_attempts is not null then 'max_attempts'
+    when job.source is not null then 'source'
+    when job.on_conflict is not null then 'on_conflict'
+    when job.tenant_id is not null then 'tenant_id'
+    when job.priority < 100 then 'a priority below 100' end;
+  if refused is not null then
+    raise exception '% is not for tenants to set', refused
+      using errcode = 'WK005', hint = 'Leave it out: what worker.toml declares rules.';
+  end if;
+end
+$$;
+comment on function worker.check_tenant(worker.job_queue, text[]) is
+  'Refuses what a tenant may not produce (WK002) and the columns a tenant may not set (WK005)';
+
+create or replace function worker.before_insert() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  declared worker.job_type;
+  instant timestamptz := worker.now();
+  payload_tenant text := case when jsonb_typeof(new.payload) = 'object' then new.payload ->> 'tenant_id' end;
+  holder_id bigint;
+  mode text;
+begin
+  select * into declared from worker.job_type t where t.name = new.job_type;
+  if not pg_has_role(new.enqueued_by, 'worker_enqueue', 'member') then
+    perform worker.check_tenant(new, declared.producers);
+  end if;
+
+  new.tenant_id := coalesce(new.tenant_id, payload_tenant, worker.tenant_of(new.enqueued_by));
+  if payload_tenant is distinct from new.tenant_id and payload_tenant is not null then
+    raise exception 'the payload''s tenant_id "%" is not the row''s tenant_id "%"', payload_tenant, new.tenant_id
+      using errcode = 'WK004', hint = 'Give one of the two.';
+  end if;
+
+  new.created_at := coalesce(new.created_at, instant);
+  new.scheduled_at := coalesce(new.scheduled_at, instant);
+  new.correlation_id := coalesce(new.correlation_id, gen_random_uuid()::text);
+  new.priority := coalesce(new.priority, declared.priority, 100::smallint);
+  new.max_attempts := coalesce(new.max_attempts, declared.max_attempts, 5::smallint);
+  new.expires_at := coalesce(new.expires_at, instant + declared.expires);
+  new.unique_while := coalesce(declared.unique_while, 'waiting');
+  mode := coalesce(new.on_conflict, declared.on_conflict, 'keep');
+  new.on_conflict := null;
+  if new.status <> 'pending' then
+    return new;
+  end if;
+
+  new.unique_key := coalesce(new.unique_key, worker.fill(declared.unique_key, new));
+  new.concurrency_key := coalesce(new.concurrency_key, worker.fill(declared.concurrency_key, new));
+  if (new.unique_key is null and declared.unique_key is not null)
+     or (new.concurrency_key is null and declared.concurrency_key is not null) then
+    return worker.invalid(new, instant, format('the payload lacks a name that %s needs',
+      case when new.unique_key is null and declared.unique_key is not null then 'unique_key "' || declared.unique_key || '"'
+           else 'concurrency_key "' || declared.concurrency_key || '"' end));
+  end if;
+
+  if new.unique_key is not null then
+    new.held_key := new.unique_key;
+    holder_id := worker.meet(new, mode, instant);
+    if holder_id is not null then
+      -- The note survives if that job starts before we commit, and then becomes a job of its own.
+      if mode = 'keep' and new.unique_while = 'waiting' then
+        insert into worker.kept (job_id) values (holder_id);
+      end if;
+      perform set_config('worker.holder', holder_id::text, true);  -- worker.enqueue reads it
+      return null;
+    end if;
+  end if;
+  return new;
+end
+$$;
+comment on function worker.before_insert() is
+  'Trigger: fills what is null from the declared type, checks tenants, applies on_conflict to the visible holder of the unique key';
+
+create or replace function worker.invalid(job worker.job_queue, instant timestamptz, message text) returns worker.job_queue
+language plpgsql immutable
+as $$
+begin
+  job.status := 'failed';
+  job.trouble := true;
+  job.finish_reason := 'invalid';
+  job.queued := false;
+  job.held_key := null;
+  job.finished_at := instant;
+  job.errors := pg_catalog.jsonb_build_array(pg_catalog.jsonb_build_object('attempt', 0, 'at', instant, 'message', message));
+  return job;
+end
+$$;
+comment on function worker.invalid(worker.job_queue, timestamptz, text) is 'The row as failed / invalid: kept and visible, never run';
+
+create or replace trigger before_insert before insert on worker.job_queue
+for each row execute function worker.before_insert();
+
+create or replace function worker.ring() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  rung bigint;
+begin
+  -- NOTIFY makes commits of the whole server queue up, so it is sent only when somebody sleeps past a due row.
+  select a.process_id into rung from worker.asleep a
+  where a.until > clock_timestamp() and a.due >= (select min(n.scheduled_at) from new_rows n where n.queued)
+  order by a.since desc limit 1;
+  if rung is not null then
+    perform pg_notify('worker', rung::text);
+  end if;
+  return null;
+end
+$$;
+comment on function worker.ring() is 'Trigger: wakes one sleeping daemon when a new row is due before its next look';
+
+create or replace trigger ring after insert on worker.job_queue
+referencing new table as new_rows for each statement execute function worker.ring();
+
+create or replace function worker.before_cancel() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if old.cancel_requested_at is not null then
+    new.cancel_requested_at := old.cancel_requested_at;
+    new.cancel_reason := old.cancel_reason;
+  elsif old.status = 'pending' then
+    new.status := 'cancelled';
+    new.trouble := true;
+    new.finish_reason := coalesce(new.cancel_reason, 'cancelled');
+    new.queued := false;
+    new.parked := false;
+    new.held_key := null;
+    new.finished_at := worker.now();
+  end if;
+  insert into worker.job_event (job_id, event, actor, detail)
+  values (new.id, 'cancel', coalesce(nullif(current_setting('role', true), 'none'), session_user),
+          jsonb_strip_nulls(jsonb_build_object('was', old.status, 'reason', new.cancel_reason)));
+  return new;
+end
+$$;
+comment on function worker.before_cancel() is
+  'Trigger: a cancel request ends a pending job at once; a running one is asked through its daemon''s next beat';
+
+create or replace trigger before_cancel before update of cancel_requested_at on worker.job_queue
+for each row when (new.cancel_requested_at is not null and new.finished_at is null) execute function worker.before_cancel();

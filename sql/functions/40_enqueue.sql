@@ -1,0 +1,112 @@
+-- For everybody who may produce. These run with the caller's rights: the table's grants and policies decide.
+
+create or replace function worker.enqueue(
+  job_type        text,
+  payload         jsonb default '{}',
+  scheduled_at    timestamptz default null,
+  delay           interval default null,
+  priority        integer default null,
+  unique_key      text default null,
+  on_conflict     text default null,
+  concurrency_key text default null,
+  tenant_id       text default null,
+  max_attempts    integer default null,
+  expires_at      timestamptz default null,
+  correlation_id  text default null,
+  source          text default null
+) returns bigint
+language plpgsql
+as $$
+declare
+  job_id bigint;
+begin
+  if pg_catalog.current_setting('worker.holder', true) <> '' then
+    perform pg_catalog.set_config('worker.holder', '', true);
+  end if;
+  for round in 1..3 loop
+    insert into worker.job_queue as j (job_type, payload, scheduled_at, priority, unique_key, on_conflict,
+      concurrency_key, tenant_id, max_attempts, expires_at, correlation_id, traceparent, source)
+    values (enqueue.job_type, coalesce(enqueue.payload, '{}'),
+      coalesce(enqueue.scheduled_at, worker.now()) + coalesce(enqueue.delay, interval '0'), enqueue.priority,
+      enqueue.unique_key, enqueue.on_conflict, enqueue.concurrency_key, enqueue.tenant_id, enqueue.max_attempts,
+      enqueue.expires_at, enqueue.correlation_id,
+      nullif(pg_catalog.current_setting('worker.traceparent', true), ''), enqueue.source)
+    on conflict do nothing
+    returning j.id into job_id;
+    if job_id is null then
+      -- The trigger met a holder and says which; or the unique index met one that was still uncommitted when the
+      -- statement began: then the next round's trigger sees it.
+      job_id := nullif(pg_catalog.current_setting('worker.holder', true), '');
+    end if;
+    if job_id is not null then
+      return job_id;
+    end if;
+  end loop;
+  raise exception 'the unique key of % is held by a job that this transaction cannot see', enqueue.job_type
+    using errcode = '40001', hint = 'Repeat the transaction, or use isolation level read committed.';
+end
+$$;
+comment on function worker.enqueue(text, jsonb, timestamptz, interval, integer, text, text, text, text, integer, timestamptz, text, text) is
+  'Enqueues one job; answers with its id, or the id of the job that already holds its unique key (keep, replace). Everything left out comes from the declared type';
+
+create or replace function worker.enqueue_many(job_type text, payloads jsonb[], priority integer default null,
+  source text default null) returns bigint
+language plpgsql
+as $$
+declare
+  added bigint;
+begin
+  -- One transaction that takes many unique keys must take them in one order, or two of them deadlock.
+  insert into worker.job_queue (job_type, payload, priority, source)
+  select enqueue_many.job_type, p.payload, enqueue_many.priority, enqueue_many.source
+  from pg_catalog.unnest(payloads) as p (payload)
+  order by worker.unique_key_of(enqueue_many.job_type, p.payload)
+  on conflict do nothing;
+  get diagnostics added = row_count;
+  return added;
+end
+$$;
+comment on function worker.enqueue_many(text, jsonb[], integer, text) is
+  'Enqueues many jobs of one type, in the order of their unique keys; answers with how many rows were added (kept and replaced ones are not)';
+
+create or replace function worker.unique_key_of(job_type text, payload jsonb) returns text
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  template text;
+  job worker.job_queue;
+begin
+  select t.unique_key into template from worker.job_type t where t.name = unique_key_of.job_type;
+  if template is null then
+    return null;
+  end if;
+  job.payload := unique_key_of.payload;
+  job.job_type := unique_key_of.job_type;
+  job.tenant_id := case when jsonb_typeof(unique_key_of.payload) = 'object' then unique_key_of.payload ->> 'tenant_id' end;
+  return concat(job.tenant_id, ' ', worker.fill(template, job));
+end
+$$;
+comment on function worker.unique_key_of(text, jsonb) is 'Tenant and unique key that a payload of a type would hold: the order in which enqueue_many inserts';
+
+create or replace function worker.cancel(id bigint, reason text default null) returns text
+language plpgsql
+as $$
+declare
+  now_status text;
+begin
+  update worker.job_queue j
+  set cancel_requested_at = worker.now(), cancel_reason = cancel.reason
+  where j.id = cancel.id and j.status in ('pending', 'running')
+  returning j.status into now_status;
+  if now_status is null then
+    select j.status into now_status from worker.job_queue j where j.id = cancel.id;
+  end if;
+  if now_status is null then
+    raise exception 'no job % that you may cancel', cancel.id
+      using errcode = 'WK008', hint = 'Applications cancel their own pending jobs; worker_operate cancels any.';
+  end if;
+  return now_status;
+end
+$$;
+comment on function worker.cancel(bigint, text) is
+  'Cancels a job: a pending one at once (answer cancelled), a running one is asked and its SQL ended (answer running); a final one stays as it is (answer: its status)';

@@ -1,0 +1,165 @@
+-- Claim: due rows become running, in one batch, each under a claim number of its own.
+--
+-- Rules that keep it right (each was measured, docs/decisions/0002): several statements, each with its own snapshot,
+-- never one chain of CTEs; rows are locked inside the LATERAL, so exactly as many are locked as are claimed; one round
+-- a call, because key order holds within a round only.
+
+create or replace function worker.lines(types text[]) returns table (job_type text, priority smallint)
+language sql stable
+begin atomic
+  -- Hops over the due index from (type, priority) to (type, priority); rows in between are never read.
+  with recursive line (job_type, priority) as (
+    select t.name, (select q.priority from worker.job_queue q where q.queued and q.job_type = t.name
+                    order by q.priority limit 1)
+    from worker.job_type t
+    where t.name = any (types) and not t.paused and t.enabled
+    union all
+    select l.job_type, (select q.priority from worker.job_queue q where q.queued and q.job_type = l.job_type
+                        and q.priority > l.priority order by q.priority limit 1)
+    from line l
+    where l.priority is not null
+  )
+  select l.job_type, l.priority from line l where l.priority is not null;
+end;
+comment on function worker.lines(text[]) is 'The (type, priority) lines that have queued rows, of the given types that are neither paused nor disabled';
+
+create or replace function worker.next_due(types text[]) returns double precision
+language sql stable
+begin atomic
+  -- Future rows only: an overdue row that cannot be claimed must not make the sleep zero.
+  select extract(epoch from min(d.scheduled_at) - worker.now())::double precision
+  from worker.lines(types) l
+  cross join lateral (
+    select q.scheduled_at from worker.job_queue q
+    where q.queued and q.job_type = l.job_type and q.priority = l.priority and q.scheduled_at > worker.now()
+    order by q.scheduled_at limit 1) d;
+end;
+comment on function worker.next_due(text[]) is 'Seconds until the next future row of the given types is due, or null';
+
+create or replace function worker.start(rows tid[], me bigint, batch bigint) returns setof worker.claimed
+language sql volatile
+begin atomic
+  update worker.job_queue j set
+    status = 'running', queued = false, claimed_by = me, batch = start.batch, claim = nextval('worker.claim_seq'),
+    attempt = least(j.attempt + 1, 1000000), phase = null, finish_reason = null,
+    started_at = coalesce(j.started_at, worker.now()),
+    deadline_at = coalesce(j.deadline_at, worker.now() + t.deadline),
+    held_key = case when j.unique_while = 'active' then j.held_key end
+  from worker.job_type t
+  where j.ctid = any (rows) and t.name = j.job_type
+  returning j.id, j.job_type, j.payload::text, j.priority, j.attempt, j.max_attempts, j.claim, j.tenant_id,
+    j.correlation_id, j.traceparent, j.source, j.parent_id, j.concurrency_key, j.rescues, j.snoozes,
+    extract(epoch from worker.now() - j.scheduled_at)::double precision,
+    extract(epoch from j.deadline_at - worker.now())::double precision, true;
+end;
+comment on function worker.start(tid[], bigint, bigint) is 'Turns locked pending rows into running ones; the last statement of a claim';
+
+create or replace function worker.take_keys(rows tid[]) returns tid[]
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  won bigint[];
+  taken tid[];
+begin
+  -- "do update … where false" locks the slots that others hold, which "do nothing" would not: their settle waits for
+  -- our commit and so cannot look for parked rows before ours are visible.
+  with best as (
+    select distinct on (j.concurrency_key) j.concurrency_key, j.id from worker.job_queue j
+    where j.ctid = any (rows) and j.concurrency_key is not null
+    order by j.concurrency_key, j.priority, j.scheduled_at, j.id
+  ), slot as (
+    insert into worker.key_slot as s (key, job_id) select b.concurrency_key, b.id from best b order by b.concurrency_key
+    on conflict (key) do update set job_id = s.job_id where false
+    returning s.job_id
+  )
+  select coalesce(array_agg(slot.job_id), '{}') into won from slot;
+
+  with blocked as (
+    update worker.job_queue j set queued = false, parked = true
+    where j.ctid = any (rows) and j.concurrency_key is not null and not j.id = any (won)
+  )
+  select coalesce(array_agg(j.ctid), '{}') into taken from worker.job_queue j
+  where j.ctid = any (rows) and (j.concurrency_key is null or j.id = any (won));
+  return taken;
+end
+$$;
+comment on function worker.take_keys(tid[]) is
+  'Takes the free concurrency keys of locked rows, parks the rows that stay behind; answers with the rows to start';
+
+create or replace function worker.enter(me bigint, batch bigint) returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  p worker.process;
+begin
+  -- A key share lock passes by the beat, but not by declare_dead and unclaim: what they find is the whole of it.
+  select * into p from worker.process where id = me for key share;
+  if p.id is null or p.dead_at is not null then
+    raise exception 'process % was declared dead', me using errcode = 'WK006';
+  end if;
+  if batch = any (p.closed) then
+    raise exception 'claim call % of process % was closed', batch, me using errcode = 'WK007';
+  end if;
+end
+$$;
+comment on function worker.enter(bigint, bigint) is 'Refuses a claim of a process declared dead (WK006) or under a closed number (WK007)';
+
+create or replace function worker.claim(me bigint, batch bigint, types text[], n integer,
+  out jobs worker.claimed[], out parked integer, out xmin bigint, out xmax bigint, out next_due double precision)
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan set lock_timeout = '250ms'
+as $$
+declare
+  found_rows tid[];
+  keyed boolean;
+  mine tid[];
+begin
+  perform worker.enter(me, batch);
+
+  select coalesce(array_agg(picked.ctid), '{}'), coalesce(bool_or(picked.keyed), false),
+         pg_snapshot_xmin(pg_current_snapshot())::text::bigint, pg_snapshot_xmax(pg_current_snapshot())::text::bigint
+  into found_rows, keyed, claim.xmin, claim.xmax
+  from (
+    select hit.ctid, hit.keyed
+    from (select l.job_type, l.priority from worker.lines(types) l order by l.priority, random()) line
+    cross join lateral (
+      select q.ctid, q.concurrency_key is not null as keyed from worker.job_queue q
+      where q.queued and q.job_type = line.job_type and q.priority = line.priority and q.scheduled_at <= worker.now()
+        and (q.expires_at is null or q.expires_at > worker.now())
+      order by q.scheduled_at, q.id
+      limit n for no key update skip locked) hit
+    limit n) picked;
+
+  mine := case when keyed then worker.take_keys(found_rows) else found_rows end;
+  parked := cardinality(found_rows) - cardinality(mine);
+  if cardinality(mine) > 0 then
+    select array_agg(s) into jobs from worker.start(mine, me, batch) s;
+    delete from worker.kept k where k.job_id = any (array(select j.id from unnest(jobs) j));
+  end if;
+  jobs := coalesce(jobs, '{}');
+  if cardinality(found_rows) < n then
+    next_due := worker.next_due(types);
+  end if;
+end
+$$;
+comment on function worker.claim(bigint, bigint, text[], integer) is
+  'Claims up to n due rows of the given types for process me under its call number batch. Also answers how many rows were parked, the snapshot''s xmin and xmax, and, when the batch is short, seconds until the next row is due';
+
+create or replace function worker.unclaim(me bigint, batch bigint) returns integer
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp set lock_timeout = '5s'
+as $$
+declare
+  verdicts worker.verdict[];
+begin
+  -- Closing the number first, under the lock that claim shares, makes a claim that comes later a refused one.
+  update worker.process p set closed = (p.closed || unclaim.batch)[greatest(cardinality(p.closed) - 98, 1):]
+  where p.id = (select q.id from worker.process q where q.id = me for update);
+  select array_agg((j.id, j.claim, 'pending', null, 0, null, false, false, true, null, null)::worker.verdict) into verdicts
+  from worker.job_queue j
+  where j.status = 'running' and j.claimed_by = me and j.batch = unclaim.batch;
+  return (select count(*) from worker.settle(me, coalesce(verdicts, '{}')));
+end
+$$;
+comment on function worker.unclaim(bigint, bigint) is
+  'Gives back what a claim call took whose answer never arrived, and closes its number; the attempts are not counted';

@@ -1,0 +1,99 @@
+"""The series of the contract, each once, with bounded labels."""
+
+from pathlib import Path
+
+import pytest
+from prometheus_client import generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from worker.config import load
+from worker.metrics import Metrics
+
+# name in the exposition → type and labels
+CONTRACT = {
+    "worker_jobs_finished": ("counter", ("job_type", "outcome")),
+    "worker_job_duration_seconds": ("histogram", ("job_type",)),
+    "worker_job_wait_seconds": ("histogram", ("job_type",)),
+    "worker_step_duration_seconds": ("histogram", ("job_type", "step")),
+    "worker_jobs": ("gauge", ("job_type", "status")),
+    "worker_oldest_due_seconds": ("gauge", ("job_type",)),
+    "worker_slots": ("gauge", ()),
+    "worker_running": ("gauge", ()),
+    "worker_claims": ("counter", ("result",)),
+    "worker_lost_claims": ("counter", ()),
+    "worker_rescues": ("counter", ()),
+    "worker_outbound": ("counter", ("job_type", "result")),
+    "worker_database_errors": ("counter", ("sqlstate_class",)),
+    "worker_listen_roundtrip_seconds": ("gauge", ()),
+    "worker_loop_lag_seconds": ("histogram", ()),
+    "worker_oldest_transaction_seconds": ("gauge", ()),
+    "worker_schedule_lateness_seconds": ("histogram", ("schedule",)),
+    "worker_build": ("info", ()),
+}
+
+
+def test_the_series_are_those_of_the_contract() -> None:
+    found = {family.name: family.type for family in Metrics().registry.collect()}
+    assert found == {name: kind for name, (kind, _) in CONTRACT.items()}
+
+
+@pytest.mark.parametrize("name", CONTRACT)
+def test_labels_and_help(name: str) -> None:
+    metrics = Metrics()
+    [series] = [one for one in vars(metrics).values() if getattr(one, "_name", "") == name] or [None]
+    [family] = [family for family in metrics.registry.collect() if family.name == name]
+    assert family.documentation
+    assert series is None or series._labelnames == CONTRACT[name][1]
+
+
+def test_each_has_a_registry_of_its_own() -> None:
+    first, second = Metrics(), Metrics()
+    first.rescues.inc()
+    assert first.registry.get_sample_value("worker_rescues_total") == 1
+    assert second.registry.get_sample_value("worker_rescues_total") == 0
+
+
+def test_labels_come_from_what_is_declared() -> None:
+    metrics = Metrics({"stats": ["all_time"], "mail": []}, schedules=["nightly"])
+    assert [metrics.label(name) for name in ("stats", "mail", "Stats", "", "x\ny")] == ["stats", "mail", *["other"] * 3]
+    assert metrics.step_label("stats", "all_time") == "all_time"
+    assert {metrics.step_label("stats", "x"), metrics.step_label("mail", "all_time"), metrics.step_label("x", "y")} == {
+        "other"
+    }
+    assert (metrics.schedule_label("nightly"), metrics.schedule_label("x")) == ("nightly", "other")
+
+
+@pytest.mark.parametrize(
+    ("sqlstate", "label"),
+    [
+        ("40001", "40"),
+        ("57014", "57"),
+        ("P0001", "P0"),
+        ("WK003", "WK"),
+        ("ZZ001", "other"),
+        ("", "other"),
+        (None, "other"),
+    ],
+)
+def test_sqlstate(sqlstate: str | None, label: str) -> None:
+    assert Metrics.sqlstate_label(sqlstate) == label
+
+
+def test_of_a_configuration() -> None:
+    config = load(Path(__file__).parents[1] / "worker.toml", {"DATABASE_URL": "postgresql://h/d"})
+    metrics = Metrics.of(config, "1.2.3")
+    assert metrics.label("stats_update") == "stats_update"
+    assert metrics.step_label("stats_update", "hall_of_fame") == "hall_of_fame"
+    labels = {"version": "1.2.3", "environment": "development"}
+    [family] = [family for family in metrics.registry.collect() if family.name == "worker_build"]
+    assert labels.items() <= family.samples[0].labels.items()
+
+
+def test_exposition_can_be_parsed() -> None:
+    metrics = Metrics({"stats": ["all_time"]})
+    metrics.finished.labels(metrics.label("stats"), "completed").inc()
+    metrics.duration.labels(metrics.label('x"\n')).observe(0.2)
+    text = generate_latest(metrics.registry).decode()
+    samples = {sample.name for family in text_string_to_metric_families(text) for sample in family.samples}
+    assert {"worker_jobs_finished_total", "worker_job_duration_seconds_bucket", "worker_build_info"} <= samples
+    assert not [name for name in samples if name.endswith("_created")]

@@ -1,0 +1,116 @@
+"""When to look again: the plain form of the wake-up (docs/decisions/0004).
+
+The bell is one row in the database. It goes on when a look finds nothing, stays on while little comes, and goes off
+when much comes, for a ring makes the commits of the whole server queue up. After it went on one more look is made; then
+looks follow shortly until every transaction that may not have seen the bell has ended. Polling stays the guarantee.
+"""
+
+import asyncio
+import random
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+
+from worker.job_queue import Claimed, JobQueue
+
+BUSY_PAUSE = 0.005  # between looks while the bell is off
+BUSY_LOOKS = 3  # useful looks in BUSY_SPAN turn the bell off
+BUSY_SPAN = 0.1
+NAPS = (0.01, 0.02, 0.04, 0.05)
+DEAF_POLL = 1.0  # without a tested listener
+NEIGHBOUR = 0.05  # when the ring was for another process
+
+
+class Bell:
+    """Sleeps between two looks.
+
+    Args:
+        poll: seconds between looks when nothing happens, with a tested listener.
+        hearing: whether a listener has passed its test.
+    """
+
+    def __init__(self, queue: JobQueue, poll: float, hearing: Callable[[], bool]) -> None:
+        self._queue = queue
+        self._poll = poll
+        self._hearing = hearing
+        self._woken = asyncio.Event()
+        self._useful: deque[float] = deque(maxlen=BUSY_LOOKS)
+        self._on = False
+        self._need: int | None = None  # transactions below this may not have seen the bell
+        self._naps = 0
+        self._renew_at = 0.0
+        self._due_at = float("inf")
+
+    def ring(self, for_me: bool = True) -> None:
+        """Somebody rang, or something here became possible: look now."""
+        if for_me:
+            self._woken.set()
+        else:
+            delay = NEIGHBOUR * random.uniform(0.5, 1.5)
+            asyncio.get_running_loop().call_later(delay, self._woken.set)
+
+    def clear(self) -> None:
+        """A look is about to be made; rings from now on count for the next one."""
+        self._woken.clear()
+
+    async def rest(self, looked: Claimed) -> None:
+        """Sleep until the next look is due."""
+        if not self._hearing():
+            await self._wait(min(self._poll, DEAF_POLL, _soon(looked)))
+        elif self._on:
+            await self._rest_on(looked)
+        elif looked.jobs:
+            self._useful.append(time.monotonic())
+            await self._wait(BUSY_PAUSE)
+        else:
+            await self._turn_on(looked)
+
+    async def off(self) -> None:
+        """Turn the bell off: the process is busy, or stops."""
+        if self._on:
+            self._on = False
+            await self._queue.wake()
+
+    async def _rest_on(self, looked: Claimed) -> None:
+        if looked.jobs and self._flows():
+            await self.off()
+            return
+        if self._need is None:
+            self._need = looked.xmax
+        if looked.xmin < self._need:
+            self._naps += 1
+            await self._wait(NAPS[min(self._naps, len(NAPS)) - 1])
+            return
+        await self._renew(looked)
+        await self._wait(min(self._poll * random.uniform(0.8, 1.2), _soon(looked)))
+
+    def _flows(self) -> bool:
+        now = time.monotonic()
+        self._useful.append(now)
+        return len(self._useful) == BUSY_LOOKS and now - self._useful[0] <= BUSY_SPAN
+
+    async def _turn_on(self, looked: Claimed) -> None:
+        # Committed before the look that follows at once: whoever inserts after that look sees the bell.
+        await self._sleep(looked)
+        self._on, self._need, self._naps = True, None, 0
+
+    async def _renew(self, looked: Claimed) -> None:
+        now = time.monotonic()
+        if now >= self._renew_at or now + _soon(looked) < self._due_at - 0.001:
+            await self._sleep(looked)
+
+    async def _sleep(self, looked: Claimed) -> None:
+        await self._queue.sleep(looked.next_due, self._poll)
+        self._renew_at = time.monotonic() + self._poll
+        self._due_at = time.monotonic() + min(_soon(looked), self._poll)
+
+    async def _wait(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(max(seconds, 0.001)):
+                await self._woken.wait()
+
+
+def _soon(looked: Claimed) -> float:
+    # A few milliseconds more: a timer that fires early finds nothing and spins.
+    return float("inf") if looked.next_due is None else max(looked.next_due, 0.0) + 0.003

@@ -1,0 +1,270 @@
+"""Connections: two pools, their codecs and deadlines, the errors that pass, and the listener that comes back.
+
+Control connections carry the queue's own calls and are never lent to handlers; step connections run the users'
+functions. Both are registered in the database under this process, so that its statements can be ended when it dies.
+"""
+
+import asyncio
+import random
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from datetime import datetime
+from typing import Any
+
+import asyncpg
+import structlog
+import tenacity
+
+from worker.errors import DatabaseUnreachable
+
+CONTROL_CONNECTIONS = 4
+CONTROL_SECONDS = 30.0  # deadline of one control call
+CONNECT_SECONDS = 10.0
+ACQUIRE_SECONDS = 300.0
+
+# In one message. DISCARD ALL would drop the prepared statements that asyncpg caches; its own reset leaves role and
+# temporary tables behind.
+FULL_RESET = (
+    "reset session authorization; reset all; discard temp; select pg_advisory_unlock_all(); unlisten *; close all"
+)
+
+_PASSING = ("08", "40001", "40P01", "53", "55P03", "57P0", "25006")
+
+_log = structlog.get_logger()
+
+
+def is_transient(error: BaseException) -> bool:
+    """True for errors of connections, of restarts and of lost races: the same call may work a moment later."""
+    sqlstate = getattr(error, "sqlstate", None)
+    if sqlstate:
+        return str(sqlstate).startswith(_PASSING)
+    if isinstance(error, asyncpg.InterfaceError):
+        return "closed" in str(error) or "terminated" in str(error) or "closing" in str(error)
+    return isinstance(error, OSError | TimeoutError | asyncpg.InternalClientError)
+
+
+class Connection(asyncpg.Connection):
+    """An asyncpg connection that knows its backend's identity: the pid alone may be used again by another."""
+
+    backend_start: datetime | None = None
+    _limit: float | None = None
+
+    async def limit(self, seconds: float) -> None:
+        """Set the server's statement timeout for what follows; sent only when it differs from the last one."""
+        if self._limit != seconds:
+            milliseconds = str(max(int(seconds * 1000), 1))
+            await self.execute("select set_config('statement_timeout', $1, false)", milliseconds, timeout=CONNECT_SECONDS)
+            self._limit = seconds
+
+    async def restore(self) -> None:
+        """Undo everything a stranger's function may have left behind."""
+        await self.execute(FULL_RESET, timeout=CONTROL_SECONDS)
+        self._limit = None
+
+
+async def connect(url: str, duty: str, **settings: str) -> Connection:
+    """One connection outside the pools, with the settings every connection has."""
+    connection = await asyncpg.connect(
+        url, timeout=CONNECT_SECONDS, connection_class=Connection, server_settings=_settings(duty, **settings)
+    )
+    assert isinstance(connection, Connection)
+    return connection
+
+
+def _settings(duty: str, **more: str) -> dict[str, str]:
+    # client_connection_check_interval ends the statement of a client that is gone; without it, it runs on and commits.
+    return {
+        "application_name": f"worker {duty}",
+        "client_min_messages": "warning",
+        "default_transaction_isolation": "read committed",
+        "client_connection_check_interval": "1000",
+        **more,
+    }
+
+
+async def register(connection: Connection, me: int, duty: str) -> None:
+    """Enter the connection's (pid, backend_start) under this process."""
+    row = await connection.fetchrow("select * from worker.register_backend($1, $2)", me, duty, timeout=CONTROL_SECONDS)
+    assert row is not None
+    connection.backend_start = row["backend_start"]
+
+
+class Database:
+    """The two pools of one process.
+
+    Args:
+        url: for control connections.
+        steps_url: for step connections; another one where `url` is a pooler.
+        steps: size of the step pool.
+        search_path: where unqualified function names resolve in steps.
+    """
+
+    def __init__(self, url: str, steps_url: str, steps: int, search_path: str) -> None:
+        self._url = url
+        self._steps_url = steps_url
+        self._steps = steps
+        self._search_path = search_path
+        self.control: asyncpg.Pool[asyncpg.Record]
+        self.steps: asyncpg.Pool[asyncpg.Record]
+
+    async def open(self, me: int) -> None:
+        """Open both pools under process `me`; each starts with one connection and grows when needed."""
+        self.control = await self._pool(
+            self._url, "control", CONTROL_CONNECTIONS, me, command_timeout=CONTROL_SECONDS, statement_timeout="30s"
+        )
+        self.steps = await self._pool(
+            self._steps_url, "step", self._steps, me, reset=Connection.restore, search_path=self._search_path
+        )
+
+    async def close(self) -> None:
+        """Close both pools, by force when they do not close by themselves."""
+        for pool in (self.control, self.steps):
+            try:
+                async with asyncio.timeout(5):
+                    await pool.close()
+            except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                pool.terminate()
+
+    async def _pool(
+        self,
+        url: str,
+        duty: str,
+        size: int,
+        me: int,
+        command_timeout: float | None = None,
+        reset: Callable[[Any], Awaitable[None]] | None = None,
+        **settings: str,
+    ) -> "asyncpg.Pool[asyncpg.Record]":
+        async def enter(connection: Any) -> None:
+            await register(connection, me, duty)
+
+        pool = await asyncpg.create_pool(
+            url,
+            min_size=1,
+            max_size=size,
+            timeout=CONNECT_SECONDS,
+            command_timeout=command_timeout,
+            connection_class=Connection,
+            init=enter,
+            reset=reset,
+            server_settings=_settings(duty, **settings),
+        )
+        assert pool is not None
+        return pool
+
+
+@asynccontextmanager
+async def borrowed(pool: "asyncpg.Pool[asyncpg.Record]", seconds: float = ACQUIRE_SECONDS) -> AsyncIterator[Any]:
+    """A connection of a pool; waiting for it has a deadline."""
+    connection = await pool.acquire(timeout=seconds)
+    try:
+        yield connection
+    finally:
+        # A release that is itself cancelled would leave the connection lent for ever.
+        await asyncio.shield(pool.release(connection, timeout=CONTROL_SECONDS))
+
+
+async def wait_until_up(url: str, seconds: float | None = None) -> None:
+    """Wait, with backoff and a line in the log, until the database answers.
+
+    Raises:
+        DatabaseUnreachable: refused for good (wrong password, no such database), or `seconds` passed.
+    """
+    retrying = tenacity.AsyncRetrying(
+        retry=tenacity.retry_if_exception(is_transient),
+        wait=tenacity.wait_random_exponential(multiplier=0.2, max=5),
+        stop=tenacity.stop_after_delay(seconds) if seconds is not None else tenacity.stop_never,
+        before_sleep=_say_waiting,
+        reraise=True,
+    )
+    try:
+        async for attempt in retrying:
+            with attempt:
+                connection = await asyncpg.connect(url, timeout=CONNECT_SECONDS)
+                await connection.close(timeout=CONTROL_SECONDS)
+    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise DatabaseUnreachable(f"the database does not let us in: {type(error).__name__}: {error}") from None
+
+
+def _say_waiting(state: tenacity.RetryCallState) -> None:
+    error = state.outcome.exception() if state.outcome else None
+    pause = state.next_action.sleep if state.next_action else 0.0
+    _log.warning("database.waiting", error=f"{type(error).__name__}: {error}", again_in=round(pause, 2))
+
+
+class Listener:
+    """LISTEN on a connection of its own that does nothing else; polling stays the guarantee.
+
+    Args:
+        url: a direct or session connection.
+        me: the process that rings are addressed to.
+        on_ring: called with True when a ring is for this process, with False when it is for another.
+        ring: rings with a nonce from another connection, for the self-test: behind a transaction pooler LISTEN
+            succeeds and hears nothing.
+    """
+
+    def __init__(
+        self, url: str, me: int, on_ring: Callable[[bool], None], ring: Callable[[str], Awaitable[None]]
+    ) -> None:
+        self._url = url
+        self._me = str(me)
+        self._on_ring = on_ring
+        self._ring = ring
+        self._heard: asyncio.Event = asyncio.Event()
+        self._nonce = ""
+        self.hearing = False
+
+    async def run(self) -> None:
+        """Listen, for ever; reconnect with jittered backoff."""
+        pause = 0.1
+        while True:
+            try:
+                await self._listen()
+                pause = 0.1
+            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+                _log.info("listener.lost", error=type(error).__name__)
+            self.hearing = False
+            self._on_ring(True)  # what was missed meanwhile is found by looking
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+            pause = min(pause * 2, 5.0)
+
+    async def _listen(self) -> None:
+        connection = await connect(self._url, "listen")
+        closed = asyncio.Event()
+        connection.add_termination_listener(lambda _: closed.set())
+        try:
+            await register(connection, int(self._me), "listen")
+            await connection.add_listener("worker", self._on_notify)
+            await self._keep_testing(closed)
+        finally:
+            with suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                await connection.close(timeout=1)
+
+    async def _keep_testing(self, closed: asyncio.Event) -> None:
+        while not closed.is_set():
+            heard = await self._test()
+            if self.hearing and not heard:
+                raise TimeoutError("a listener that heard before hears nothing")
+            if not heard:
+                _log.warning("listener.deaf", cure="set database.direct_url to a direct or session address")
+            self.hearing = heard
+            with suppress(TimeoutError):
+                async with asyncio.timeout(60):
+                    await closed.wait()
+
+    async def _test(self) -> bool:
+        self._heard.clear()
+        self._nonce = f"test {secrets.token_hex(8)}"
+        await self._ring(self._nonce.removeprefix("test "))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(2):
+                await self._heard.wait()
+        return self._heard.is_set()
+
+    def _on_notify(self, _: Any, __: int, ___: str, payload: object) -> None:
+        if str(payload).startswith("test "):
+            if payload == self._nonce:
+                self._heard.set()
+            return
+        self._on_ring(payload == self._me)

@@ -1,0 +1,108 @@
+"""Every error of the project, in one tree.
+
+WorkerError
+├── ConfigError            worker.toml or the environment is wrong; carries all faults at once
+├── GraphError             the steps of one job type do not form a graph; carries all faults at once
+├── DeclarationError       a declared SQL function or Python target is missing or has other arguments
+├── SchemaError            the database's schema is too old, too new or edited after it was applied
+├── EmbeddedError          the private Postgres could not be started or stopped
+├── DatabaseUnreachable    no connection within the time given
+├── ProcessDead            this process was declared dead by another; it must come back under a new id
+└── JobError               one job ends, the daemon goes on
+    ├── Permanent          said by an author: do not try again
+    │   └── InvalidJob     the row itself is wrong (payload, placeholder, argument)
+    ├── StepsFailed        some steps of a graph failed; names them
+    ├── StepTimeout        a step ran past its statement timeout
+    ├── AttemptTimeout     an attempt ran past the type's `timeout`
+    ├── DeadlineExceeded   the job ran past its `deadline`; final
+    ├── LeaseExpired       the process that ran the job died or fell silent
+    ├── LostClaim          the claim is no longer current; nothing may be written
+    ├── CancelRequested    a person or program asked for the end
+    └── Interrupted        the daemon is stopping; the attempt is given back
+"""
+
+from collections.abc import Iterable
+
+
+class WorkerError(Exception):
+    """Base of all errors that this project raises on purpose."""
+
+
+class Faults(WorkerError):
+    """Several faults found in one look; `faults` holds one line each."""
+
+    def __init__(self, faults: Iterable[str]) -> None:
+        self.faults = list(faults)
+        super().__init__("\n".join(self.faults))
+
+
+class ConfigError(Faults):
+    """The configuration cannot be used; every fault names file, line, key and cure."""
+
+
+class GraphError(Faults):
+    """The steps do not form a graph: an unknown need, a cycle, nothing at all."""
+
+
+class DeclarationError(Faults):
+    """What worker.toml declares does not exist in the database or in Python as declared."""
+
+
+class SchemaError(WorkerError):
+    """The schema in the database does not fit this release."""
+
+
+class EmbeddedError(WorkerError):
+    """The private Postgres could not be found, started or stopped."""
+
+
+class DatabaseUnreachable(WorkerError):
+    """The database did not answer within the time given."""
+
+
+class ProcessDead(WorkerError):
+    """Another process declared this one dead; its id is never used again."""
+
+
+class JobError(WorkerError):
+    """One job's trouble, never the daemon's."""
+
+
+class Permanent(JobError):
+    """Raised by an author: another attempt would fail in the same way."""
+
+
+class InvalidJob(Permanent):
+    """The row cannot be run as it is: undecodable payload, missing argument, unknown placeholder."""
+
+
+class StepsFailed(JobError):
+    """Steps of the graph failed; the message names each with its error."""
+
+
+class StepTimeout(JobError):
+    """The server stopped a step at its statement timeout."""
+
+
+class AttemptTimeout(JobError):
+    """The attempt reached the type's `timeout`; an error like others."""
+
+
+class DeadlineExceeded(JobError):
+    """The job reached its `deadline`, counted from its first start; final."""
+
+
+class LeaseExpired(JobError):
+    """The process that held the job died or fell silent."""
+
+
+class LostClaim(JobError):
+    """The claim is not current any more: somebody else owns the job now."""
+
+
+class CancelRequested(JobError):
+    """The job was cancelled while it ran."""
+
+
+class Interrupted(JobError):
+    """The daemon stops and hands the job back uncounted."""

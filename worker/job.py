@@ -1,0 +1,93 @@
+"""One claimed row, frozen."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
+from typing import Any
+
+import orjson
+
+from worker.errors import InvalidJob
+
+
+class Status(StrEnum):
+    """The six statuses of a row (`docs/states.md`)."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    SKIPPED = "skipped"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def final(self) -> bool:
+        return self not in (Status.PENDING, Status.RUNNING)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job as the claim returned it.
+
+    Attributes:
+        text: the payload as JSON text; decoded by `payload`, inside the job's own error boundary.
+        attempt: 1 for the first.
+        claim: the number every write of this attempt is fenced by.
+        waited: seconds from due to start.
+        remaining: seconds to the deadline when the claim was made, or None.
+        counted: False when a rescue took the row and the attempt does not count.
+    """
+
+    id: int
+    job_type: str
+    text: str
+    priority: int
+    attempt: int
+    max_attempts: int
+    claim: int
+    tenant_id: str | None
+    correlation_id: str
+    traceparent: str | None
+    source: str | None
+    parent_id: int | None
+    concurrency_key: str | None
+    rescues: int
+    snoozes: int
+    waited: float
+    remaining: float | None
+    counted: bool = True
+
+    @cached_property
+    def payload(self) -> Any:
+        """The payload, decoded.
+
+        Raises:
+            InvalidJob: it is JSON for Postgres, but not for Python (nested too deep, a number too long).
+        """
+        try:
+            return orjson.loads(self.text)
+        except (ValueError, RecursionError) as error:
+            raise InvalidJob(f"the payload cannot be decoded: {error}") from None
+
+    def columns(self) -> Mapping[str, Any]:
+        """The names that templates and `arguments` read from columns, not from the payload."""
+        return {
+            "id": self.id,
+            "job_type": self.job_type,
+            "tenant_id": self.tenant_id,
+            "correlation_id": self.correlation_id,
+        }
+
+    def value(self, name: str) -> Any:
+        """A column or payload key by name.
+
+        Raises:
+            InvalidJob: neither has it.
+        """
+        columns = self.columns()
+        if name in columns:
+            return columns[name]
+        if isinstance(self.payload, dict) and name in self.payload:
+            return self.payload[name]
+        raise InvalidJob(f"the payload has no key {name!r}")

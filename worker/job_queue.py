@@ -1,0 +1,246 @@
+"""The queue as the daemon sees it: one method for each SQL function it calls.
+
+The only module that knows their names, but for what the lease says on its own connection.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import asyncpg
+import orjson
+
+from worker.errors import LostClaim, ProcessDead
+from worker.job import Job
+from worker.outcome import Cancelled, Completed, Failed, Outcome, Retried, Skipped, Snoozed, clean
+
+RESULT_BYTES = 65_536
+
+
+class Verdict(NamedTuple):
+    """An outcome as `worker.settle` takes it; the fields are those of the SQL type `worker.verdict`."""
+
+    id: int
+    claim: int
+    status: str
+    reason: str | None
+    delay: float
+    until: datetime | None
+    counted: bool
+    snoozed: bool
+    keep_steps: bool
+    error: str | None
+    result: str | None
+
+    @classmethod
+    def of(cls, job: Job, outcome: Outcome) -> "Verdict":
+        """What to write for one attempt."""
+        return cls(
+            id=job.id,
+            claim=job.claim,
+            status=outcome.status.value,
+            reason=clean(outcome.reason) if isinstance(outcome, Skipped | Cancelled | Failed) else None,
+            delay=max(outcome.delay, 0.0) if isinstance(outcome, Snoozed | Retried) else 0.0,
+            until=outcome.until if isinstance(outcome, Snoozed) else None,
+            counted=outcome.counted,
+            snoozed=isinstance(outcome, Snoozed),
+            keep_steps=outcome.keep_steps if isinstance(outcome, Snoozed) else True,
+            error=outcome.error if isinstance(outcome, Retried | Failed) else None,
+            result=encode(outcome.result) if isinstance(outcome, Completed) else None,
+        )
+
+
+def encode(value: Any) -> str | None:
+    """A result as JSON that jsonb accepts, or a note that says why it could not be kept; never raises."""
+    if value is None:
+        return None
+    try:
+        text = orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS).decode()
+    except (TypeError, ValueError, RecursionError) as error:
+        return orjson.dumps({"not_kept": clean(str(error))}).decode()
+    if len(text) > RESULT_BYTES:
+        return orjson.dumps({"not_kept": f"larger than {RESULT_BYTES} bytes", "bytes": len(text)}).decode()
+    return orjson.dumps(_without_nul(orjson.loads(text))).decode() if "\\u0000" in text else text
+
+
+def _without_nul(value: Any) -> Any:
+    if isinstance(value, str):
+        return clean(value)
+    if isinstance(value, list):
+        return [_without_nul(item) for item in value]
+    if isinstance(value, dict):
+        return {clean(key): _without_nul(item) for key, item in value.items()}
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """What one claim call brought.
+
+    Attributes:
+        parked: rows that were due but behind a busy concurrency key: claim again at once.
+        xmin, xmax: of the look's snapshot, for the wake-up's horizon check.
+        next_due: seconds until the next row is due; only after a short batch.
+    """
+
+    jobs: Sequence[Job]
+    parked: int
+    xmin: int
+    xmax: int
+    next_due: float | None
+
+
+class OpenStep(NamedTuple):
+    """A step at the start of an attempt: whether it is done, and its median seconds in earlier jobs."""
+
+    name: str
+    done: bool
+    seconds: float | None
+
+
+class JobQueue:
+    """The queue, for process `me`, over the control pool.
+
+    Claim calls are numbered. A call whose answer never came may still have taken rows; `claim` and `rescue` give those
+    back before they ask again.
+    """
+
+    def __init__(self, control: "asyncpg.Pool[asyncpg.Record]", me: int, types: Sequence[str]) -> None:
+        self._control = control
+        self.me = me
+        self.types = list(types)
+        self._batch = 0
+        self._unanswered: set[int] = set()
+        self._held: Counter[int] = Counter()
+        self._batch_of: dict[int, int] = {}
+        self.open_batch = 0  # read by the lease's thread
+
+    async def claim(self, n: int) -> Claimed:
+        """Claim up to `n` due rows.
+
+        Raises:
+            ProcessDead: this process was declared dead.
+        """
+        batch, (row,) = await self._numbered("select * from worker.claim($1, $2, $3, $4)", self.types, n)
+        jobs = self._hold(batch, row["jobs"])
+        return Claimed(jobs, row["parked"], row["xmin"], row["xmax"], row["next_due"])
+
+    async def rescue(self, n: int) -> Sequence[Job]:
+        """Take over up to `n` rows of processes declared dead, to judge and settle them."""
+        return self._hold(*await self._numbered("select * from worker.rescue($1, $2, $3)", n))
+
+    async def settle(self, verdicts: Sequence[Verdict]) -> dict[int, str]:
+        """Write verdicts; answers with the status by job id and lacks those whose claim is lost."""
+        rows = await self._control.fetch("select * from worker.settle($1, $2)", self.me, verdicts)
+        return {row["id"]: row["status"] for row in rows}
+
+    async def settled(self, verdicts: Sequence[Verdict]) -> set[int]:
+        """Ids of the verdicts that are on their rows already, read back after a lost acknowledgement."""
+        rows = await self._control.fetch("select * from worker.settled($1, $2)", self.me, verdicts)
+        return {row[0] for row in rows}
+
+    def drop(self, claims: Iterable[int]) -> None:
+        """Forget claims that are settled or lost."""
+        for claim in claims:
+            batch = self._batch_of.pop(claim, None)
+            if batch is not None:
+                self._held[batch] -= 1
+                if self._held[batch] <= 0:
+                    del self._held[batch]
+        self._note_open()
+
+    async def begin_steps(self, job: Job, names: Sequence[str]) -> list[OpenStep]:
+        """Open the timeline of an attempt.
+
+        Raises:
+            asyncpg.PostgresError: WK001 or WK009, see `worker.check_claim`.
+        """
+        rows = await self._control.fetch("select * from worker.begin_steps($1, $2, $3)", job.id, job.claim, list(names))
+        return [OpenStep(**row) for row in rows]
+
+    async def step_began(self, job: Job, step: str) -> None:
+        """Show a step as running; for eyes only."""
+        await self._control.execute("select worker.step_began($1, $2, $3)", job.id, job.claim, step)
+
+    async def step_failed(self, job: Job, step: str, text: str) -> bool:
+        """Record a step's failure; False when the claim is lost."""
+        return bool(
+            await self._control.fetchval("select worker.step_failed($1, $2, $3, $4)", job.id, job.claim, step, text)
+        )
+
+    async def progress(self, job: Job, phase: str | None, progress: Any) -> None:
+        """Write phase and progress of a running job.
+
+        Raises:
+            LostClaim: somebody else owns the job now.
+        """
+        written = await self._control.fetchval(
+            "select worker.progress($1, $2, $3, $4::jsonb)", job.id, job.claim, phase, encode(progress)
+        )
+        if not written:
+            raise LostClaim(f"claim {job.claim} of job {job.id} is not current")
+
+    async def stop_backend(self, pid: int, backend_start: datetime | None, hard: bool) -> bool:
+        """Cancel the statement of a connection, or (hard) end the connection; False when there was nothing to stop."""
+        return bool(
+            await self._control.fetchval("select worker.stop_backend($1, $2, $3)", pid, backend_start, hard, timeout=5)
+        )
+
+    async def declare(self, declarations: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
+        """Make declared job types known to SQL; answers with (name, declared or changed)."""
+        rows = await self._control.fetch("select * from worker.declare($1::jsonb)", orjson.dumps(declarations).decode())
+        return [(row["name"], row["change"]) for row in rows]
+
+    async def declare_dead(self, suspect: int) -> bool:
+        """Declare another process dead and end its connections; False when it came back."""
+        return bool(await self._control.fetchval("select worker.declare_dead($1, $2)", self.me, suspect))
+
+    async def sweep(self) -> int:
+        """Heal: expired rows, parked heads, notes that outlived their job; answers with rows touched."""
+        return int(await self._control.fetchval("select worker.sweep()"))
+
+    async def sleep(self, due: float | None, poll: float) -> None:
+        """Turn this process's bell on."""
+        await self._control.execute("select worker.sleep($1, $2, $3)", self.me, due, poll)
+
+    async def wake(self) -> None:
+        """Turn this process's bell off."""
+        await self._control.execute("select worker.wake($1)", self.me)
+
+    async def test_ring(self, nonce: str) -> None:
+        """Ring for the listener's self-test."""
+        await self._control.execute("select worker.test_ring($1)", nonce)
+
+    async def leave(self) -> None:
+        """The process stops in good order and holds nothing any more."""
+        await self._control.execute("select worker.leave($1)", self.me)
+
+    async def _numbered(self, call: str, *arguments: Any) -> tuple[int, list[asyncpg.Record]]:
+        for lost in sorted(self._unanswered):
+            await self._control.execute("select worker.unclaim($1, $2)", self.me, lost)
+            self._unanswered.discard(lost)
+        self._batch += 1
+        batch = self._batch
+        self._unanswered.add(batch)  # until the answer is here; also when this task is cancelled
+        try:
+            rows: list[asyncpg.Record] = await self._control.fetch(call, self.me, batch, *arguments)
+        except asyncpg.PostgresError as error:
+            if error.sqlstate == "WK006":
+                raise ProcessDead(str(error)) from None
+            raise
+        self._unanswered.discard(batch)
+        return batch, rows
+
+    def _hold(self, batch: int, rows: Iterable[asyncpg.Record]) -> list[Job]:
+        jobs = [Job(*row) for row in rows]
+        for job in jobs:
+            self._batch_of[job.claim] = batch
+        if jobs:
+            self._held[batch] += len(jobs)
+        self._note_open()
+        return jobs
+
+    def _note_open(self) -> None:
+        self.open_batch = min((*self._held, *self._unanswered), default=self._batch)

@@ -1,0 +1,167 @@
+"""The files of sql/ applied to a database: numbered ones once, functions whenever their text changed.
+
+Each numbered file is one transaction. All function files are one transaction together, so that a reader never meets
+half of them. Two migrations at once wait for each other by polling: a session that waits inside
+`pg_advisory_lock()` holds a snapshot, and an index built concurrently by the other would wait for it for ever.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import asyncpg
+
+from worker.errors import SchemaError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+LOCK = 0x776F726B6572  # "worker", the migration lock's key in the database's advisory locks
+LOCK_SECONDS = 60.0
+FILE_SECONDS = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class SqlFile:
+    """One file of sql/, named relative to it (`migrations/0001_roles.sql`)."""
+
+    name: str
+    text: str
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+    @property
+    def numbered(self) -> bool:
+        return self.name.startswith("migrations/")
+
+
+def sql_root() -> Path:
+    """The folder of SQL files: inside the installed package, or beside it in a checkout."""
+    packaged = Path(__file__).parent / "_sql"
+    return packaged if packaged.is_dir() else Path(__file__).parent.parent / "sql"
+
+
+def files(folder: str) -> list[SqlFile]:
+    """The SQL files of one folder of sql/, in the order of their names."""
+    root = sql_root()
+    found = sorted((root / folder).glob("*.sql"))
+    return [SqlFile(path.relative_to(root).as_posix(), path.read_text(encoding="utf-8")) for path in found]
+
+
+async def migrate(dsn: str, progress: Callable[[str], None] = lambda line: None) -> list[str]:
+    """Bring the schema `worker` up to this release and answer with the names of the files applied.
+
+    Raises:
+        SchemaError: a file failed (named with line and SQLSTATE), an applied file was edited, or the schema is newer.
+    """
+    connection = await asyncpg.connect(dsn, timeout=10, command_timeout=FILE_SECONDS)
+    try:
+        async with _locked(connection):
+            return await _apply_pending(connection, progress)
+    finally:
+        await connection.close(timeout=5)
+
+
+async def verify(connection: asyncpg.Connection) -> None:
+    """Check that the schema is exactly the one this release needs.
+
+    Raises:
+        SchemaError: too old (says what is missing), too new, or edited.
+    """
+    applied = await _applied(connection)
+    pending = _pending(applied)
+    if pending:
+        raise SchemaError(f"the schema is too old: {pending[0].name} is not applied; run `worker migrate`")
+
+
+async def install(connection: asyncpg.Connection, system: str) -> list[str]:
+    """Apply the SQL of one shipped system (a folder of sql/jobs), which may be applied again at any time."""
+    wanted = files(f"jobs/{system}")
+    if not wanted:
+        raise SchemaError(f"there is no shipped system named {system!r}")
+    async with connection.transaction():
+        for file in wanted:
+            await _execute(connection, file)
+    return [file.name for file in wanted]
+
+
+async def _apply_pending(connection: asyncpg.Connection, progress: Callable[[str], None]) -> list[str]:
+    pending = _pending(await _applied(connection))
+    for file in pending:
+        if file.numbered:
+            async with connection.transaction():
+                await _execute(connection, file)
+                await _record(connection, file)
+            progress(file.name)
+    if pending:
+        await _replace_functions(connection)
+        progress("functions")
+    return [file.name for file in pending]
+
+
+async def _replace_functions(connection: asyncpg.Connection) -> None:
+    async with connection.transaction():
+        await connection.execute("set local role worker_owner")
+        for file in files("functions"):
+            await _execute(connection, file)
+            await _record(connection, file)
+
+
+def _pending(applied: dict[str, str]) -> list[SqlFile]:
+    known = files("migrations") + files("functions")
+    _refuse_foreign(applied, {file.name for file in known})
+    for file in known:
+        if file.numbered and applied.get(file.name, file.digest) != file.digest:
+            raise SchemaError(f"{file.name} was edited after it was applied; numbered files never change")
+    return [file for file in known if applied.get(file.name) != file.digest]
+
+
+def _refuse_foreign(applied: Iterable[str], known: set[str]) -> None:
+    newer = sorted(name for name in applied if name.startswith("migrations/") and name not in known)
+    if newer:
+        raise SchemaError(f"the schema is too new: {newer[-1]} is applied, which this release does not know")
+
+
+async def _applied(connection: asyncpg.Connection) -> dict[str, str]:
+    if await connection.fetchval("select to_regclass('worker.migration')") is None:
+        return {}
+    rows = await connection.fetch("select name, digest from worker.migration")
+    return {row["name"]: row["digest"] for row in rows}
+
+
+async def _record(connection: asyncpg.Connection, file: SqlFile) -> None:
+    await connection.execute(
+        "insert into worker.migration (name, digest) values ($1, $2)"
+        " on conflict (name) do update set digest = excluded.digest, applied_at = clock_timestamp()",
+        file.name,
+        file.digest,
+    )
+
+
+async def _execute(connection: asyncpg.Connection, file: SqlFile) -> None:
+    try:
+        await connection.execute(file.text)
+    except asyncpg.PostgresError as error:
+        raise SchemaError(f"sql/{file.name}{_line(file, error)}: {error.sqlstate} {error}") from error
+
+
+def _line(file: SqlFile, error: asyncpg.PostgresError) -> str:
+    position = getattr(error, "position", None)
+    return f":{file.text[: int(position) - 1].count(chr(10)) + 1}" if position else ""
+
+
+@asynccontextmanager
+async def _locked(connection: asyncpg.Connection) -> "AsyncIterator[None]":
+    async with asyncio.timeout(LOCK_SECONDS):
+        while not await connection.fetchval("select pg_try_advisory_lock($1)", LOCK):
+            await asyncio.sleep(0.1)
+    try:
+        yield
+    finally:
+        await connection.execute("select pg_advisory_unlock($1)", LOCK)

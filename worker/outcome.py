@@ -1,0 +1,156 @@
+"""What an attempt came to: seven outcomes, and the one function that judges. Pure.
+
+An author says Completed (by any plain return), Skipped, Snoozed or Cancelled, or raises. Retried, Failed and Released
+are judged, never said.
+"""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, ClassVar
+
+from worker.errors import (
+    AttemptTimeout,
+    CancelRequested,
+    DeadlineExceeded,
+    Interrupted,
+    InvalidJob,
+    LeaseExpired,
+    Permanent,
+    StepTimeout,
+)
+from worker.job import Job, Status
+from worker.retry import Retry
+
+SNOOZES = 1_000  # of one job, then it has failed
+RESCUES = 3  # counted ones of one job, then it is poison
+
+
+class Outcome:
+    """Base of the seven; `status` is what the row gets, `counted` whether the attempt counts."""
+
+    status: ClassVar[Status]
+    counted: bool = True
+
+
+@dataclass(frozen=True)
+class Completed(Outcome):
+    """Done; `result` is kept on the row as JSON."""
+
+    status = Status.COMPLETED
+    result: Any = None
+
+
+@dataclass(frozen=True)
+class Skipped(Outcome):
+    """There is nothing to do any more."""
+
+    status = Status.SKIPPED
+    reason: str = "no_op"
+
+
+@dataclass(frozen=True)
+class Snoozed(Outcome):
+    """Not yet: again after `delay` seconds or at `until`; steps begin anew unless `keep_steps`."""
+
+    status = Status.PENDING
+    counted = False
+    delay: float = 0.0
+    until: datetime | None = None
+    keep_steps: bool = False
+
+
+@dataclass(frozen=True)
+class Cancelled(Outcome):
+    """Ended by a person, a program or the author."""
+
+    status = Status.CANCELLED
+    reason: str = "cancelled"
+
+
+@dataclass(frozen=True)
+class Retried(Outcome):
+    """An error, and attempts are left: again after `delay` seconds."""
+
+    status = Status.PENDING
+    error: str
+    delay: float
+    counted: bool = True
+
+
+@dataclass(frozen=True)
+class Failed(Outcome):
+    """The job gave up; `reason` is exhausted, permanent, timeout, deadline, poison or invalid."""
+
+    status = Status.FAILED
+    error: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Released(Outcome):
+    """Handed back unharmed because the daemon stops: pending at once, attempt not counted, steps kept."""
+
+    status = Status.PENDING
+    counted = False
+
+
+def judge(job: Job, retry: Retry, came: Any, draw: Callable[[], float] = random.random) -> Outcome:
+    """Turn what an attempt returned or raised into an outcome.
+
+    Args:
+        came: the handler's return value, an Outcome it said, or the exception it ended with.
+        draw: the jitter's random number in [0, 1).
+    """
+    match came:
+        case Snoozed() if job.snoozes >= SNOOZES:
+            return Failed(f"snoozed {SNOOZES} times", "exhausted")
+        case Outcome():
+            return came
+        case Interrupted():
+            return Released()
+        case CancelRequested():
+            return Cancelled(str(came) or "cancelled")
+        case InvalidJob():
+            return Failed(message(came), "invalid")
+        case Permanent():
+            return Failed(message(came), "permanent")
+        case DeadlineExceeded():
+            return Failed(message(came), "deadline")
+        case LeaseExpired():
+            return _rescued(job, retry, came, draw)
+        case BaseException():
+            return _again(job, retry, came, draw)
+    return Completed(came)
+
+
+def _again(job: Job, retry: Retry, error: BaseException, draw: Callable[[], float]) -> Outcome:
+    # The row's own max_attempts rules: a producer may have asked for another number than the type declares.
+    if job.attempt >= job.max_attempts:
+        timed_out = isinstance(error, AttemptTimeout | StepTimeout)
+        return Failed(message(error), "timeout" if timed_out else "exhausted")
+    return Retried(message(error), retry.delay(job.attempt, draw))
+
+
+def _rescued(job: Job, retry: Retry, error: LeaseExpired, draw: Callable[[], float]) -> Outcome:
+    if not job.counted:
+        return Retried(message(error), 0.0, counted=False)
+    if job.rescues > RESCUES or job.attempt >= job.max_attempts:
+        return Failed(message(error), "poison")
+    return Retried(message(error), 0.0 if job.rescues <= 1 else retry.delay(job.attempt, draw))
+
+
+def message(error: BaseException) -> str:
+    """One line or a few for the row: type and text of an error, safe to write and bounded."""
+    try:
+        text = str(error)
+    except Exception as broken:  # an author's __str__ may itself be broken
+        text = f"(its text cannot be had: {type(broken).__name__})"
+    name = type(error).__name__
+    return clean(f"{name}: {text}" if text else name)[:2000]
+
+
+def clean(text: str) -> str:
+    """Text as Postgres can keep it: without NUL, without lone surrogates."""
+    return text.replace("\x00", "\\0").encode("utf-8", "backslashreplace").decode("utf-8")

@@ -1,0 +1,70 @@
+"""What an attempt leaves in metrics and log: counters always, a line when it is worth one."""
+
+from collections import Counter
+from collections.abc import Mapping
+
+import structlog
+
+from worker.config import JobType
+from worker.job import Job
+from worker.log import job_fields
+from worker.metrics import Metrics
+from worker.outcome import Completed, Failed, Outcome, Retried, Skipped, Snoozed
+
+_log = structlog.get_logger()
+
+
+class Reporter:
+    """Counts every attempt; logs those that failed, were retried or slow, and of the others one sum a second."""
+
+    def __init__(self, metrics: Metrics, types: Mapping[str, JobType], log_slow: float) -> None:
+        self._metrics = metrics
+        self._each = {name for name, job_type in types.items() if job_type.log == "each"}
+        self._log_slow = log_slow
+        self._quiet: Counter[str] = Counter()
+        self.finished = 0
+
+    def attempt(self, job: Job, outcome: Outcome, seconds: float, status: str | None) -> None:
+        """One attempt is over: `status` is what the row got, None when the claim was lost."""
+        self.finished += 1
+        label = self._metrics.label(job.job_type)
+        if status is None:
+            self._metrics.lost_claims.inc()
+            _log.warning("job.lost_claim", outcome=_word(outcome), **job_fields(job))
+            return
+        self._metrics.finished.labels(label, _word(outcome)).inc()
+        self._metrics.duration.labels(label).observe(seconds)
+        self._metrics.wait.labels(label).observe(max(job.waited, 0.0))
+        self._say(job, outcome, seconds)
+
+    def rescued(self, job: Job) -> None:
+        """A job was taken over from a dead process."""
+        self._metrics.rescues.inc()
+        _log.warning("job.rescued", rescues=job.rescues, counted=job.counted, **job_fields(job))
+
+    def summary(self) -> None:
+        """Write the sums of quiet jobs; called once a second."""
+        for job_type, jobs in self._quiet.items():
+            _log.info("jobs.finished", job_type=job_type, jobs=jobs)
+        self._quiet.clear()
+
+    def _say(self, job: Job, outcome: Outcome, seconds: float) -> None:
+        fields = {**job_fields(job), "seconds": round(seconds, 4)}
+        match outcome:
+            case Failed():
+                _log.error("job.finished", outcome="failed", reason=outcome.reason, error=outcome.error, **fields)
+            case Retried():
+                _log.warning("job.retried", again_in=round(outcome.delay, 3), error=outcome.error, **fields)
+            case Snoozed():
+                _log.info("job.snoozed", again_in=outcome.delay, **fields)
+            case Completed() | Skipped() if not self._worth_a_line(job, seconds):
+                self._quiet[job.job_type] += 1
+            case _:
+                _log.info("job.finished", outcome=_word(outcome), **fields)
+
+    def _worth_a_line(self, job: Job, seconds: float) -> bool:
+        return seconds >= self._log_slow or job.job_type in self._each
+
+
+def _word(outcome: Outcome) -> str:
+    return type(outcome).__name__.lower()

@@ -1,0 +1,148 @@
+"""One SQL step: run under a claim, repeated where that is safe, and really stopped when it must stop.
+
+`worker.run_step` makes a step's effect and its mark one transaction, so a lost answer is never guessed: the same call
+is sent again under the same claim, waits for its orphan and finds the mark.
+"""
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import asyncpg
+import orjson
+import structlog
+
+from worker.database import Connection, borrowed, is_transient
+from worker.errors import CancelRequested, JobError, LostClaim, StepTimeout
+from worker.job import Job
+from worker.job_queue import JobQueue
+from worker.outcome import clean
+
+RACES = 3  # repeats after a deadlock or serialization failure
+CANCEL_SECONDS = 0.5  # what a cancelled statement is given before its connection is ended
+END_SECONDS = 5.0
+DEFAULT_SECONDS = 300.0
+
+_log = structlog.get_logger()
+
+
+class StepBusy(JobError):
+    """Another run of the same step and key held its lock for the step's whole timeout."""
+
+
+class StepError(JobError):
+    """The step's function raised; the message carries its SQLSTATE."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A step ready to be sent.
+
+    Attributes:
+        step: its name in the job's timeline.
+        function: the function's name, which its lock is taken on.
+        text: the SELECT that `worker.step_call` made.
+        arguments: by argument name.
+        tags: written with the mark.
+        timeout: seconds on the server.
+    """
+
+    step: str
+    function: str
+    text: str
+    arguments: dict[str, Any]
+    tags: tuple[str, ...] = ()
+    timeout: float = DEFAULT_SECONDS
+
+
+class StepRunner:
+    """Runs steps on the step pool, and ends them through the control pool."""
+
+    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", queue: JobQueue) -> None:
+        self._pool = pool
+        self._queue = queue
+
+    async def run(self, job: Job, call: Call) -> Any:
+        """Run one step to its mark; answers with the function's result, or None when it was done before.
+
+        Raises:
+            LostClaim, CancelRequested: nothing was written.
+            StepBusy: its lock was held throughout.
+            StepTimeout, StepError: its transaction rolled back; recorded on the timeline.
+        """
+        await self._queue.step_began(job, call.step)
+        try:
+            return await self._persist(job, call)
+        except (StepTimeout, StepError) as error:
+            await self._queue.step_failed(job, call.step, clean(str(error)))
+            raise
+
+    async def _persist(self, job: Job, call: Call) -> Any:
+        races, lost, until = 0, 0, time.monotonic() + call.timeout
+        while True:
+            try:
+                return await self._once(job, call)
+            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+                sqlstate = getattr(error, "sqlstate", None)
+                if sqlstate == "WK010" and time.monotonic() < until:
+                    continue
+                if sqlstate in ("40001", "40P01") and races < RACES:
+                    races += 1
+                elif sqlstate not in ("40001", "40P01", "55P03") and is_transient(error) and time.monotonic() < until:
+                    lost += 1
+                    await asyncio.sleep(min(0.05 * 2**lost, 1.0))
+                else:
+                    raise _translated(error, job, call) from None
+
+    async def _once(self, job: Job, call: Call) -> Any:
+        async with borrowed(self._pool) as connection:
+            await connection.limit(call.timeout)
+            sent = asyncio.ensure_future(self._send(connection, job, call))
+            try:
+                row = await asyncio.shield(sent)
+            except asyncio.CancelledError:
+                await asyncio.shield(self._stop(connection, sent))
+                raise
+            return orjson.loads(row["result"]) if row["result"] else None
+
+    async def _send(self, connection: Connection, job: Job, call: Call) -> asyncpg.Record:
+        row = await connection.fetchrow(
+            "select * from worker.run_step($1, $2, $3, $4, $5, $6::jsonb, $7, $8)",
+            job.id, job.claim, call.step, call.function, call.text,
+            orjson.dumps(call.arguments).decode(), job.concurrency_key, list(call.tags),
+            timeout=call.timeout + CANCEL_SECONDS + END_SECONDS,
+        )  # fmt: skip
+        assert row is not None
+        return row
+
+    async def _stop(self, connection: Connection, sent: "asyncio.Future[asyncpg.Record]") -> None:
+        # A cancelled task says nothing about the server: a function may catch the cancel and commit at its leisure.
+        # The connection is never used again, so that no late cancel hits somebody else's statement.
+        try:
+            for hard, seconds in ((False, CANCEL_SECONDS), (True, END_SECONDS)):
+                await self._queue.stop_backend(connection.get_server_pid(), connection.backend_start, hard)
+                await asyncio.wait({sent}, timeout=seconds)
+                if sent.done():
+                    break
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            _log.warning("step.stop_failed", error=type(error).__name__)
+        finally:
+            connection.terminate()
+            await asyncio.gather(sent, return_exceptions=True)
+
+
+def _translated(error: BaseException, job: Job, call: Call) -> JobError:
+    sqlstate = getattr(error, "sqlstate", None)
+    named = f"step {call.step}: {sqlstate or type(error).__name__} {error}"
+    if sqlstate == "WK001":
+        return LostClaim(f"claim {job.claim} of job {job.id} is not current")
+    if sqlstate == "WK009":
+        return CancelRequested("cancelled")
+    if sqlstate == "WK010":
+        return StepBusy(named)
+    if sqlstate == "57014":
+        return StepTimeout(f"step {call.step} ran past its timeout of {call.timeout:g} s")
+    if sqlstate in ("42501", "42883", "22P02"):
+        return StepError(f"{named} (the function, its rights or its arguments are not as declared)")
+    return StepError(named)

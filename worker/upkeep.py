@@ -1,0 +1,73 @@
+"""Side duties, each at its pace: rescue, sweep, the log's sums."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+
+import asyncpg
+import structlog
+
+from worker.database import is_transient
+from worker.job_queue import JobQueue
+from worker.poller import Poller
+
+RESCUE_BATCH = 100
+
+_log = structlog.get_logger()
+
+
+async def every(seconds: float, duty: Callable[[], Awaitable[object]], hurry: asyncio.Event | None = None) -> None:
+    """Do `duty` every so many seconds, jittered, and at once when `hurry` is set.
+
+    An error of the database is logged and the duty comes again; any other error is a bug and ends the process.
+    """
+    while True:
+        try:
+            await duty()
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            if not is_transient(error):
+                raise
+            _log.warning("duty.failed", duty=getattr(duty, "__name__", str(duty)), error=type(error).__name__)
+        if hurry is None:
+            await asyncio.sleep(seconds * random.uniform(0.8, 1.2))
+        else:
+            await _either(hurry, seconds)
+
+
+async def _either(hurry: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await hurry.wait()
+    except TimeoutError:
+        pass
+    hurry.clear()
+
+
+class Rescue:
+    """Declares suspects dead and takes over what they ran, page by page."""
+
+    def __init__(self, queue: JobQueue, poller: Poller) -> None:
+        self._queue = queue
+        self._poller = poller
+        self._suspects: set[int] = set()
+        self.hurry = asyncio.Event()
+
+    def suspect(self, process: int) -> None:
+        """The lease saw a process gone."""
+        self._suspects.add(process)
+        self.hurry.set()
+
+    async def run(self) -> None:
+        """Judge the suspects, then settle whatever a dead process left."""
+        suspects, self._suspects = self._suspects, set()
+        for process in sorted(suspects):
+            if await self._queue.declare_dead(process):
+                _log.warning("process.dead", process=process)
+        while jobs := await self._queue.rescue(RESCUE_BATCH):
+            await self._poller.take_over(list(jobs))
+
+
+async def sweep(queue: JobQueue, ring: Callable[[], None]) -> None:
+    """Heal what can strand, and look again where something was found."""
+    if await queue.sweep():
+        ring()
