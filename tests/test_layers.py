@@ -8,7 +8,7 @@ from tests.support import ROOT
 
 ORDER = """
     errors job retry outcome graph config metrics log database migrations job_queue step outbound context handlers
-    settler report executor bell poller lease upkeep service embedded testing check web jobs demo cli
+    settler report executor listener bell poller lease upkeep stop service embedded testing check web jobs demo cli
 """.split()  # noqa: SIM905, a list of words reads best as words
 EXEMPT = {"__init__", "__main__"}
 PACKAGE = ROOT / "worker"

@@ -198,10 +198,12 @@ def test_libraries_take_the_same_way(capsys: pytest.CaptureFixture[str]) -> None
     log.configure(json=True)
     logging.getLogger("asyncio").error("lost %s", "postgresql://u:pw@h")
     logging.getLogger("asyncio").error("lost %s %s", "one")  # noqa: PLE1206 - libraries do make this mistake
+    logging.getLogger("asyncio").log(35, "between")
     logging.getLogger("asyncio").info("chatter")
     assert [(line["event"], line["level"], line["logger"]) for line in lines(capsys)] == [
         ("lost postgresql://u:***@h", "error", "asyncio"),
         ("lost %s %s", "error", "asyncio"),
+        ("between", "warning", "asyncio"),
     ]
 
 

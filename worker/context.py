@@ -58,7 +58,7 @@ class Context:
 
     async def begin_steps(self, names: list[str]) -> list[OpenStep]:
         """Open the timeline: which steps are done, and their usual seconds."""
-        return await self._queue.begin_steps(self.job, names)
+        return await self._runner.begin(self.job, names)
 
     async def run_step(self, call: Call) -> Any:
         """Run one SQL step: effect and mark in one transaction, fenced by this attempt's claim."""

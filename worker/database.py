@@ -1,14 +1,12 @@
-"""Connections: two pools, their codecs and deadlines, the errors that pass, and the listener that comes back.
+"""Connections: two pools, what is set on each connection, and the errors that pass.
 
 Control connections carry the queue's own calls and are never lent to handlers; step connections run the users'
 functions. Both are registered in the database under this process, so that its statements can be ended when it dies.
 """
 
 import asyncio
-import random
-import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
 
@@ -22,6 +20,7 @@ CONTROL_CONNECTIONS = 4
 CONTROL_SECONDS = 30.0  # deadline of one control call
 CONNECT_SECONDS = 10.0
 ACQUIRE_SECONDS = 300.0
+PERSIST_SECONDS = 15.0
 
 # In one message. DISCARD ALL would drop the prepared statements that asyncpg caches; its own reset leaves role and
 # temporary tables behind.
@@ -54,7 +53,9 @@ class Connection(asyncpg.Connection):
         """Set the server's statement timeout for what follows; sent only when it differs from the last one."""
         if self._limit != seconds:
             milliseconds = str(max(int(seconds * 1000), 1))
-            await self.execute("select set_config('statement_timeout', $1, false)", milliseconds, timeout=CONNECT_SECONDS)
+            await self.execute(
+                "select set_config('statement_timeout', $1, false)", milliseconds, timeout=CONNECT_SECONDS
+            )
             self._limit = seconds
 
     async def restore(self) -> None:
@@ -109,7 +110,7 @@ class Database:
         self.steps: asyncpg.Pool[asyncpg.Record]
 
     async def open(self, me: int) -> None:
-        """Open both pools under process `me`; each starts with one connection and grows when needed."""
+        """Open both pools under process `me`; they connect when they are first used."""
         self.control = await self._pool(
             self._url, "control", CONTROL_CONNECTIONS, me, command_timeout=CONTROL_SECONDS, statement_timeout="30s"
         )
@@ -132,6 +133,7 @@ class Database:
         duty: str,
         size: int,
         me: int,
+        *,
         command_timeout: float | None = None,
         reset: Callable[[Any], Awaitable[None]] | None = None,
         **settings: str,
@@ -141,7 +143,7 @@ class Database:
 
         pool = await asyncpg.create_pool(
             url,
-            min_size=1,
+            min_size=0,  # a floor would be restored with a traceback in the log while the database is away
             max_size=size,
             timeout=CONNECT_SECONDS,
             command_timeout=command_timeout,
@@ -163,6 +165,16 @@ async def borrowed(pool: "asyncpg.Pool[asyncpg.Record]", seconds: float = ACQUIR
     finally:
         # A release that is itself cancelled would leave the connection lent for ever.
         await asyncio.shield(pool.release(connection, timeout=CONTROL_SECONDS))
+
+
+def persistently(seconds: float = PERSIST_SECONDS) -> tenacity.AsyncRetrying:
+    """Repeat a call over errors that pass, for some seconds: `async for attempt in persistently(): with attempt: …`"""
+    return tenacity.AsyncRetrying(
+        retry=tenacity.retry_if_exception(is_transient),
+        wait=tenacity.wait_random_exponential(multiplier=0.05, max=1),
+        stop=tenacity.stop_after_delay(seconds),
+        reraise=True,
+    )
 
 
 async def wait_until_up(url: str, seconds: float | None = None) -> None:
@@ -191,80 +203,3 @@ def _say_waiting(state: tenacity.RetryCallState) -> None:
     error = state.outcome.exception() if state.outcome else None
     pause = state.next_action.sleep if state.next_action else 0.0
     _log.warning("database.waiting", error=f"{type(error).__name__}: {error}", again_in=round(pause, 2))
-
-
-class Listener:
-    """LISTEN on a connection of its own that does nothing else; polling stays the guarantee.
-
-    Args:
-        url: a direct or session connection.
-        me: the process that rings are addressed to.
-        on_ring: called with True when a ring is for this process, with False when it is for another.
-        ring: rings with a nonce from another connection, for the self-test: behind a transaction pooler LISTEN
-            succeeds and hears nothing.
-    """
-
-    def __init__(
-        self, url: str, me: int, on_ring: Callable[[bool], None], ring: Callable[[str], Awaitable[None]]
-    ) -> None:
-        self._url = url
-        self._me = str(me)
-        self._on_ring = on_ring
-        self._ring = ring
-        self._heard: asyncio.Event = asyncio.Event()
-        self._nonce = ""
-        self.hearing = False
-
-    async def run(self) -> None:
-        """Listen, for ever; reconnect with jittered backoff."""
-        pause = 0.1
-        while True:
-            try:
-                await self._listen()
-                pause = 0.1
-            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-                _log.info("listener.lost", error=type(error).__name__)
-            self.hearing = False
-            self._on_ring(True)  # what was missed meanwhile is found by looking
-            await asyncio.sleep(pause * random.uniform(0.5, 1.0))
-            pause = min(pause * 2, 5.0)
-
-    async def _listen(self) -> None:
-        connection = await connect(self._url, "listen")
-        closed = asyncio.Event()
-        connection.add_termination_listener(lambda _: closed.set())
-        try:
-            await register(connection, int(self._me), "listen")
-            await connection.add_listener("worker", self._on_notify)
-            await self._keep_testing(closed)
-        finally:
-            with suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
-                await connection.close(timeout=1)
-
-    async def _keep_testing(self, closed: asyncio.Event) -> None:
-        while not closed.is_set():
-            heard = await self._test()
-            if self.hearing and not heard:
-                raise TimeoutError("a listener that heard before hears nothing")
-            if not heard:
-                _log.warning("listener.deaf", cure="set database.direct_url to a direct or session address")
-            self.hearing = heard
-            with suppress(TimeoutError):
-                async with asyncio.timeout(60):
-                    await closed.wait()
-
-    async def _test(self) -> bool:
-        self._heard.clear()
-        self._nonce = f"test {secrets.token_hex(8)}"
-        await self._ring(self._nonce.removeprefix("test "))
-        with suppress(TimeoutError):
-            async with asyncio.timeout(2):
-                await self._heard.wait()
-        return self._heard.is_set()
-
-    def _on_notify(self, _: Any, __: int, ___: str, payload: object) -> None:
-        if str(payload).startswith("test "):
-            if payload == self._nonce:
-                self._heard.set()
-            return
-        self._on_ring(payload == self._me)

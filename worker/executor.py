@@ -35,6 +35,7 @@ class Executor:
         types: Mapping[str, JobType],
         handlers: Mapping[str, Handler],
         make_context: Callable[[Job], Context],
+        *,
         settler: Settler,
         reporter: Reporter,
         concurrency: int,
@@ -46,6 +47,7 @@ class Executor:
         self._reporter = reporter
         self._slots = asyncio.Semaphore(concurrency)
         self._stops: dict[int, asyncio.Future[JobError]] = {}
+        self._started: set[int] = set()
 
     async def execute(self, job: Job) -> bool:
         """Run one claimed job to its report; never raises for the job's own trouble.
@@ -58,6 +60,7 @@ class Executor:
             began, came = await self._attempt(job)
         finally:
             del self._stops[job.claim]
+            self._started.discard(job.claim)
         outcome = judge(job, self._retry(job), came)
         await self._conclude(job, outcome, time.monotonic() - began)
         return job.concurrency_key is not None or not outcome.status.final
@@ -80,6 +83,10 @@ class Executor:
         """Claims of the attempts under way or waiting for a slot."""
         return list(self._stops)
 
+    def waiting(self) -> list[int]:
+        """Claims that wait for a slot: not begun, so they can be handed back at once."""
+        return [claim for claim in self._stops if claim not in self._started]
+
     async def _attempt(self, job: Job) -> tuple[float, Any]:
         stop = self._stops[job.claim]
         slot = asyncio.ensure_future(self._slots.acquire())
@@ -89,6 +96,7 @@ class Executor:
         if not slot.done():
             slot.cancel()
             return began, stop.result()
+        self._started.add(job.claim)
         try:
             return began, await self._handle(job, stop)
         finally:

@@ -67,7 +67,7 @@ class Lease:
         me: the process's id, once registered.
     """
 
-    def __init__(self, url: str, terms: Terms, version: str, types: list[str], slots: int, events: Events) -> None:
+    def __init__(self, url: str, terms: Terms, events: Events, *, version: str, types: list[str], slots: int) -> None:
         self._url = url
         self._terms = terms
         self._about = (version, types, slots)

@@ -103,8 +103,8 @@ class _Bridge(logging.Handler):
             message = record.getMessage()
         except Exception:
             message = str(record.msg)
-        logger = structlog.get_logger()
-        logger.log(max(record.levelno, logging.DEBUG), message, logger=record.name, exc_info=record.exc_info)
+        level = min(max(record.levelno // 10 * 10, logging.DEBUG), logging.CRITICAL)  # libraries invent levels between
+        structlog.get_logger().log(level, message, logger=record.name, exc_info=record.exc_info)
 
 
 def _exceptions(as_json: bool) -> Processor:

@@ -159,7 +159,8 @@ def _line(file: SqlFile, error: asyncpg.PostgresError) -> str:
 @asynccontextmanager
 async def _locked(connection: asyncpg.Connection) -> "AsyncIterator[None]":
     async with asyncio.timeout(LOCK_SECONDS):
-        while not await connection.fetchval("select pg_try_advisory_lock($1)", LOCK):
+        # The holder is another process, so there is no event to wait for.
+        while not await connection.fetchval("select pg_try_advisory_lock($1)", LOCK):  # noqa: ASYNC110
             await asyncio.sleep(0.1)
     try:
         yield

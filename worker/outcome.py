@@ -108,21 +108,28 @@ def judge(job: Job, retry: Retry, came: Any, draw: Callable[[], float] = random.
             return Failed(f"snoozed {SNOOZES} times", "exhausted")
         case Outcome():
             return came
+        case BaseException():
+            return _judged(job, retry, came, draw)
+    return Completed(came)
+
+
+def _judged(job: Job, retry: Retry, error: BaseException, draw: Callable[[], float]) -> Outcome:
+    match error:
         case Interrupted():
             return Released()
         case CancelRequested():
-            return Cancelled(str(came) or "cancelled")
-        case InvalidJob():
-            return Failed(message(came), "invalid")
-        case Permanent():
-            return Failed(message(came), "permanent")
-        case DeadlineExceeded():
-            return Failed(message(came), "deadline")
+            return Cancelled(str(error) or "cancelled")
+        case Permanent() | DeadlineExceeded():
+            return Failed(message(error), _final_reason(error))
         case LeaseExpired():
-            return _rescued(job, retry, came, draw)
-        case BaseException():
-            return _again(job, retry, came, draw)
-    return Completed(came)
+            return _rescued(job, retry, error, draw)
+    return _again(job, retry, error, draw)
+
+
+def _final_reason(error: BaseException) -> str:
+    if isinstance(error, InvalidJob):
+        return "invalid"
+    return "deadline" if isinstance(error, DeadlineExceeded) else "permanent"
 
 
 def _again(job: Job, retry: Retry, error: BaseException, draw: Callable[[], float]) -> Outcome:

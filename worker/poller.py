@@ -31,7 +31,7 @@ class Poller:
     """
 
     def __init__(
-        self, queue: JobQueue, executor: Executor, bell: Bell, metrics: Metrics, concurrency: int, prefetch: int
+        self, queue: JobQueue, executor: Executor, bell: Bell, metrics: Metrics, *, concurrency: int, prefetch: int
     ) -> None:
         self._queue = queue
         self._executor = executor
@@ -104,6 +104,7 @@ class Poller:
 
     async def drain(self, grace: float, hurry: asyncio.Event) -> None:
         """Wait for what runs up to `grace` seconds or until `hurry`, then hand the rest back, uncounted."""
+        self.interrupt(self._executor.waiting(), Interrupted("the daemon stops"))
         hurried = asyncio.create_task(hurry.wait())
         done = asyncio.create_task(self.settled())
         await asyncio.wait({hurried, done}, timeout=grace, return_when=asyncio.FIRST_COMPLETED)

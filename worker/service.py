@@ -4,7 +4,6 @@ A dead side duty ends the process loudly. A process that others declared dead co
 """
 
 import asyncio
-import signal
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
@@ -17,18 +16,20 @@ from worker import migrations
 from worker.bell import Bell
 from worker.config import Config, secret_values
 from worker.context import Context
-from worker.database import Database, Listener, wait_until_up
+from worker.database import Database, wait_until_up
 from worker.errors import CancelRequested, LostClaim, ProcessDead
 from worker.executor import Executor
 from worker.handlers import build
 from worker.job import Job
 from worker.job_queue import JobQueue
 from worker.lease import Events, Lease, Terms
+from worker.listener import Listener
 from worker.log import register_secrets
 from worker.metrics import Metrics
 from worker.poller import Poller
 from worker.report import Reporter
 from worker.settler import Settler
+from worker.stop import Stop, first
 from worker.upkeep import Rescue, every, sweep
 
 _log = structlog.get_logger()
@@ -42,24 +43,6 @@ def release() -> str:
         return "0+unknown"
 
 
-class Stop:
-    """Two stages: the first signal drains, the second hands back at once."""
-
-    def __init__(self) -> None:
-        self.asked = asyncio.Event()
-        self.hurry = asyncio.Event()
-
-    def ask(self) -> None:
-        """One more request to stop."""
-        (self.hurry if self.asked.is_set() else self.asked).set()
-
-    def on_signals(self) -> None:
-        """Let SIGTERM and SIGINT ask."""
-        loop = asyncio.get_running_loop()
-        for wanted in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(wanted, self.ask)
-
-
 async def run(config: Config, stop: Stop, ready: Callable[[int], None] = lambda me: None) -> None:
     """Run the daemon until `stop` is asked.
 
@@ -71,7 +54,7 @@ async def run(config: Config, stop: Stop, ready: Callable[[int], None] = lambda 
     """
     register_secrets(secret_values(config))
     url = _url(config)
-    await _first(wait_until_up(url), stop.asked)
+    await first(wait_until_up(url), stop.asked)
     while not stop.asked.is_set():
         try:
             await Service(config, url).run(stop, ready)
@@ -95,7 +78,9 @@ class Service:
         self._types = {name: job_type for name, job_type in config.job.items() if job_type.kind != "http"}
         self._database = Database(url, self._direct, config.database.steps, config.database.search_path)
         self.metrics = Metrics.of(config, release())
-        self.lease = Lease(self._direct, terms, release(), list(self._types), settings.concurrency, self._events())
+        self.lease = Lease(
+            self._direct, terms, self._events(), version=release(), types=list(self._types), slots=settings.concurrency
+        )
 
     async def run(self, stop: Stop, ready: Callable[[int], None] = lambda me: None) -> None:
         """Start, work until `stop` is asked, drain, leave.
@@ -121,9 +106,9 @@ class Service:
                   types=sorted(self._types))  # fmt: skip
         async with asyncio.TaskGroup() as duties:
             tasks = [duties.create_task(duty) for duty in self._duties()]
-            polling = duties.create_task(self._poll())
+            polling = duties.create_task(self._until_dead(self._poll()))
             ready(me)
-            await _first(self._dead.wait(), stop.asked)
+            await first(self._dead.wait(), stop.asked)
             _log.info("service.draining", in_hand=self.poller.in_hand)
             polling.cancel()
             await self._drain(stop)
@@ -159,14 +144,24 @@ class Service:
         self._reporter = Reporter(self.metrics, self._types, config.worker.log_slow)
         handlers = await build(self._types, self._database.steps)
         self._executor = Executor(
-            self._types, handlers, self._context, self._settler, self._reporter, config.worker.concurrency
+            self._types,
+            handlers,
+            self._context,
+            settler=self._settler,
+            reporter=self._reporter,
+            concurrency=config.worker.concurrency,
         )
         self._listener = Listener(self._direct, me, self._ring, self.queue.test_ring)
         self.bell = Bell(
             self.queue, config.worker.poll, lambda: self._listener.hearing and config.worker.wake == "ring"
         )
         self.poller = Poller(
-            self.queue, self._executor, self.bell, self.metrics, config.worker.concurrency, config.worker.prefetch
+            self.queue,
+            self._executor,
+            self.bell,
+            self.metrics,
+            concurrency=config.worker.concurrency,
+            prefetch=config.worker.prefetch,
         )
         self._rescue = Rescue(self.queue, self.poller)
         self._built = True
@@ -190,8 +185,14 @@ class Service:
             self._listener.run(),
             every(min(poll, 1.0), swept),
             every(1.0, sums),
-            every(poll, self._rescue.run, self._rescue.hurry),
+            self._until_dead(every(poll, self._rescue.run, self._rescue.hurry)),
         ]
+
+    async def _until_dead(self, duty: Coroutine[Any, Any, None]) -> None:
+        try:
+            await duty
+        except ProcessDead:
+            self._dead.set()  # the database may know before the lease's next beat
 
     async def _poll(self) -> None:
         if self._config.worker.enabled:
@@ -224,20 +225,6 @@ class Service:
     def _confirm(self) -> None:
         _log.info("lease.confirmed")
         self.poller.open()
-
-
-async def _first(work: Coroutine[Any, Any, Any], event: asyncio.Event) -> None:
-    """Wait for whichever comes first; what raises, raises here."""
-    working = asyncio.ensure_future(work)
-    waiting = asyncio.ensure_future(event.wait())
-    try:
-        await asyncio.wait({working, waiting}, return_when=asyncio.FIRST_COMPLETED)
-        if working.done():
-            working.result()
-    finally:
-        for task in (working, waiting):
-            task.cancel()
-        await asyncio.gather(working, waiting, return_exceptions=True)
 
 
 def _url(config: Config) -> str:

@@ -6,6 +6,7 @@ is sent again under the same claim, waits for its orphan and finds the mark.
 
 import asyncio
 import time
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,10 +14,10 @@ import asyncpg
 import orjson
 import structlog
 
-from worker.database import Connection, borrowed, is_transient
+from worker.database import Connection, borrowed, is_transient, persistently
 from worker.errors import CancelRequested, JobError, LostClaim, StepTimeout
 from worker.job import Job
-from worker.job_queue import JobQueue
+from worker.job_queue import JobQueue, OpenStep
 from worker.outcome import clean
 
 RACES = 3  # repeats after a deadlock or serialization failure
@@ -71,12 +72,29 @@ class StepRunner:
             StepBusy: its lock was held throughout.
             StepTimeout, StepError: its transaction rolled back; recorded on the timeline.
         """
-        await self._queue.step_began(job, call.step)
+        await self._show(self._queue.step_began(job, call.step))
         try:
             return await self._persist(job, call)
         except (StepTimeout, StepError) as error:
-            await self._queue.step_failed(job, call.step, clean(str(error)))
+            await self._show(self._queue.step_failed(job, call.step, clean(str(error))))
             raise
+
+    async def begin(self, job: Job, names: Sequence[str]) -> list[OpenStep]:
+        """Open the timeline of an attempt; raises LostClaim or CancelRequested."""
+        try:
+            async for attempt in persistently():
+                with attempt:
+                    return await self._queue.begin_steps(job, names)
+        except asyncpg.PostgresError as error:
+            raise translated(error, job, "begin") from None
+        raise AssertionError("unreachable")
+
+    async def _show(self, writing: Awaitable[object]) -> None:
+        # For eyes only: the verdict carries the failure as well, so trouble here must not become the step's.
+        try:
+            await writing
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            _log.info("step.not_shown", error=type(error).__name__)
 
     async def _persist(self, job: Job, call: Call) -> Any:
         races, lost, until = 0, 0, time.monotonic() + call.timeout
@@ -93,7 +111,7 @@ class StepRunner:
                     lost += 1
                     await asyncio.sleep(min(0.05 * 2**lost, 1.0))
                 else:
-                    raise _translated(error, job, call) from None
+                    raise translated(error, job, call.step, call.timeout) from None
 
     async def _once(self, job: Job, call: Call) -> Any:
         async with borrowed(self._pool) as connection:
@@ -132,17 +150,17 @@ class StepRunner:
             await asyncio.gather(sent, return_exceptions=True)
 
 
-def _translated(error: BaseException, job: Job, call: Call) -> JobError:
+def translated(error: BaseException, job: Job, step: str, timeout: float = 0.0) -> JobError:
+    """An error of the database as what it means for the job."""
     sqlstate = getattr(error, "sqlstate", None)
-    named = f"step {call.step}: {sqlstate or type(error).__name__} {error}"
-    if sqlstate == "WK001":
-        return LostClaim(f"claim {job.claim} of job {job.id} is not current")
-    if sqlstate == "WK009":
-        return CancelRequested("cancelled")
-    if sqlstate == "WK010":
-        return StepBusy(named)
-    if sqlstate == "57014":
-        return StepTimeout(f"step {call.step} ran past its timeout of {call.timeout:g} s")
-    if sqlstate in ("42501", "42883", "22P02"):
-        return StepError(f"{named} (the function, its rights or its arguments are not as declared)")
+    named = f"step {step}: {sqlstate or type(error).__name__} {error}"
+    match sqlstate:
+        case "WK001":
+            return LostClaim(f"claim {job.claim} of job {job.id} is not current")
+        case "WK009":
+            return CancelRequested("cancelled")
+        case "WK010":
+            return StepBusy(named)
+        case "57014":
+            return StepTimeout(f"step {step} ran past its timeout of {timeout:g} s")
     return StepError(named)

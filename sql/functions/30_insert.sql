@@ -11,7 +11,7 @@ begin
   if template is null or (strpos(template, '{') = 0 and strpos(template, '}') = 0) then
     return template;
   end if;
-  for part in select regexp_matches(template, '(\{\{|\}\}|[^{}]+)|\{([a-z_][A-Za-z0-9_]*)\}', 'g') loop
+  for part in select regexp_matches(template, '(\{\{|\}\}|[^{}]+)|\{([A-Za-z_][A-Za-z0-9_]*)\}', 'g') loop
     if part[1] is not null then
       value := case part[1] when '{{' then '{' when '}}' then '}' else part[1] end;
     else

@@ -19,7 +19,7 @@ _PAIR = re.compile(
     r"(?:\"[^\"]*\"|'[^']*'|[^\s,;&\"'})]+)",
     re.IGNORECASE,
 )
-_SCHEME = re.compile(r"(?P<before>\b(?:Bearer|Basic)[ \t]+)[A-Za-z0-9._~+/=-]{4,}", re.IGNORECASE)
+_SCHEME = re.compile(r"(?P<before>\b(?:Bearer|Basic) +)[A-Za-z0-9._~+/=-]{4,}", re.IGNORECASE)
 
 
 @lru_cache(1024)

@@ -1,0 +1,2 @@
+-- Nobody sleeps.
+select 1;
