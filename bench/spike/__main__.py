@@ -9,7 +9,7 @@ import json
 
 import uvloop
 
-QUESTIONS = {"1": "tables", "2": "claims", "3": "steps", "4": "wake"}
+QUESTIONS = {"1": "tables", "2": "claims", "3": "steps", "4": "wake", "races": "races"}
 
 
 async def main(question: str, as_json: bool) -> None:

@@ -107,7 +107,7 @@ comment on function worker.enter(bigint, bigint) is 'Refuses a claim of a proces
 create or replace function worker.claim(me bigint, batch bigint, types text[], n integer,
   out jobs worker.claimed[], out parked integer, out xmin bigint, out xmax bigint, out next_due double precision)
 language plpgsql security definer
-set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan set lock_timeout = '250ms'
+set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan set jit = off set lock_timeout = '250ms'
 as $$
 declare
   found_rows tid[];

@@ -17,8 +17,7 @@ with tally as (
            count(*) filter (where heavy and result = 'loss') as heavy_losses,
            count(*) filter (where clean_sheet)              as clean_sheets,
            sum(goals) as goals, sum(margin) as goal_difference, sum(points) as points
-      from club.appearance
-     where tenant_id = target_tenant_id
+      from club.appearances(target_tenant_id)
      group by grouping sets ((season_id, player_id), (season_id, half, player_id))
 ), fresh as (
     select rules.tenant_id, season_id, half, player_id, games, wins, draws, losses, heavy_wins, heavy_losses, clean_sheets,

@@ -14,8 +14,7 @@ with fresh as (
            round(sum(points) / count(*), 2) as points_per_game,
            round(100.0 * count(*) filter (where result = 'win') / count(*), 1) as win_rate,
            min(played_on) as first_match_on, max(played_on) as last_match_on
-      from club.appearance
-     where tenant_id = target_tenant_id
+      from club.appearances(target_tenant_id)
      group by player_id
 ), written as (
     insert into club.all_time_stats as kept

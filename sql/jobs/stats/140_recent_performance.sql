@@ -3,9 +3,9 @@ language sql
 as $$
 with recent as (
     select player_id, match_id, played_on, result, goals, points,
-           row_number() over (partition by player_id order by played_on desc, match_id desc) as ago
-      from club.appearance
-     where tenant_id = target_tenant_id and not retired
+           row_number() over (partition by player_id order by club_match desc) as ago
+      from club.appearances(target_tenant_id)
+     where not retired
 ), fresh as (
     select target_tenant_id as tenant_id, player_id,
            count(*) as games,

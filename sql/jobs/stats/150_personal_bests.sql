@@ -12,11 +12,10 @@ with career as (
            max(losing)     over earlier as losing_before,
            max(scoring)    over earlier as scoring_before,
            max(attendance) over earlier as attendance_before
-      from club.streak
-     where tenant_id = target_tenant_id
+      from club.streaks(target_tenant_id) as streak
     window earlier as (partition by player_id order by club_match rows between unbounded preceding and 1 preceding)
 ), fresh as (
-    select career.tenant_id, career.player_id, mark.category, career.match_id, mark.value,
+    select target_tenant_id as tenant_id, career.player_id, mark.category, career.match_id, mark.value,
            case when mark.previous >= mark.least then mark.previous end as previous
       from career
      cross join lateral (values ('goals',             career.goals::bigint, career.goals_before::bigint, 1),

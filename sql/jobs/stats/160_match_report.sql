@@ -19,7 +19,7 @@ comment on view club.mark is 'What could be a record: the figures of a match, an
 
 -- The records part, apart from the rest because it is the part with a rule of its own.
 create or replace function club.record_news(target_tenant_id uuid) returns table (match_id bigint, news jsonb)
-language sql stable
+language sql stable rows 2000
 as $$
 with compared as (
     select mark.match_id, mark.record, mark.player_id, mark.value,
@@ -42,20 +42,19 @@ comment on function club.record_news(uuid) is 'The records broken or equaled in 
 create or replace function club.update_aggregated_match_report_cache(target_tenant_id uuid) returns integer
 language sql
 as $$
-with best as (
+with best as materialized (
     select match_id,
            jsonb_agg(jsonb_build_object('player_id', player_id, 'category', category, 'value', value, 'previous', previous)
                      order by player_id, category collate "C") as news
       from club.personal_bests
      where tenant_id = target_tenant_id and previous is not null
      group by match_id
-), star as (
+), star as materialized (
     select match_id,
            (array_agg(player_id order by points desc, goals desc, player_id))[1]              as player_of_the_match,
            (array_agg(player_id order by goals desc, player_id) filter (where goals > 0))[1]  as top_scorer,
            max(goals)                                                                         as top_scorer_goals
-      from club.appearance
-     where tenant_id = target_tenant_id
+      from club.appearances(target_tenant_id)
      group by match_id
 ), fresh as (
     select match.tenant_id, match.id as match_id, match.season_id, match.played_on,

@@ -4,7 +4,7 @@
 create or replace function club.refresh_season_honours(target_tenant_id uuid) returns integer
 language sql
 as $$
-with award as (
+with award as materialized (
     select season_id, player_of_the_match as player_id, count(*) as awards
       from club.match_report
      where tenant_id = target_tenant_id
@@ -12,8 +12,7 @@ with award as (
 ), tally as (
     select season_id, player_id, count(*) as games, count(*) filter (where result = 'win') as wins,
            sum(goals) as goals, sum(points) as points
-      from club.appearance
-     where tenant_id = target_tenant_id
+      from club.appearances(target_tenant_id)
      group by season_id, player_id
 ), ranked as (
     select tally.season_id, merit.honour, tally.player_id, merit.value,

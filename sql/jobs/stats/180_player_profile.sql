@@ -1,12 +1,11 @@
--- Teammates are pairs, the one quadratic thing here: 16 players a match make 8 × 7 × 2 pairs. They have a function of
--- their own so that the planner sees them as one flat join.
+-- Teammates are pairs, the one quadratic thing here: 16 players a match make 8 × 7 × 2 pairs.
 
 create or replace function club.favourite_teammates(target_tenant_id uuid)
 returns table (player_id bigint, teammate_id bigint, games_together bigint)
-language sql stable
+language sql stable rows 200
 as $$
 with own as materialized (
-    select appearance.player_id, match_id, team from club.appearance where tenant_id = target_tenant_id
+    select appearance.player_id, match_id, team from club.appearances(target_tenant_id) as appearance
 )
 select distinct on (pair.player_id) pair.player_id, pair.teammate_id, pair.games
   from (select own.player_id, other.player_id as teammate_id, count(*) as games
@@ -26,8 +25,7 @@ with career as (
            -- the club's, not the latest of these rows: that match may have had none but ringers
            club_match = (select count(*) from club.match
                           where match.tenant_id = target_tenant_id and match.status = 'finished') as is_latest
-      from club.streak
-     where tenant_id = target_tenant_id
+      from club.streaks(target_tenant_id) as streak
 ), fresh as (
     select target_tenant_id as tenant_id, player_id,
            count(*) as games, count(distinct season_id) as seasons,

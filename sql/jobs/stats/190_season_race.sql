@@ -4,17 +4,20 @@
 create or replace function club.update_aggregated_season_race_data(target_tenant_id uuid) returns integer
 language sql
 as $$
-with calendar as (
-    select id as match_id, season_id,
-           row_number() over (partition by season_id order by played_on, id)              as match_number,
-           season_id = first_value(season_id) over (order by played_on desc, id desc)     as is_current
+with current as materialized (
+    select season_id
       from club.match
      where tenant_id = target_tenant_id and status = 'finished'
-), earned as (
-    select appearance.player_id, appearance.match_id, appearance.points, appearance.result
-      from club.appearance
-      join calendar on calendar.match_id = appearance.match_id and calendar.is_current
-     where appearance.tenant_id = target_tenant_id and not appearance.retired
+     order by played_on desc, id desc
+     limit 1
+), calendar as materialized (
+    select id as match_id, season_id, row_number() over (order by played_on, id) as match_number
+      from club.match
+     where tenant_id = target_tenant_id and status = 'finished' and season_id = (select season_id from current)
+), earned as materialized (
+    select player_id, match_id, points, result
+      from club.appearances(target_tenant_id)
+     where season_id = (select season_id from current) and not retired
 ), leader as (
     select player_id
       from earned
@@ -29,7 +32,6 @@ with calendar as (
       from calendar
      cross join leader
       left join earned on earned.match_id = calendar.match_id and earned.player_id = leader.player_id
-     where calendar.is_current
     window run as (partition by leader.player_id order by calendar.match_number rows unbounded preceding)
 ), fresh as (
     select target_tenant_id as tenant_id, season_id, match_number, player_id, match_id, points,

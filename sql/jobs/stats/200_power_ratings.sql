@@ -5,31 +5,39 @@
 -- Looking back needs no second set of weights: moving the day of reference multiplies all of them alike, and a mean
 -- does not notice. So the earlier rating is the same mean over the matches up to then.
 
+create or replace function club.weight(days integer, half_life double precision) returns numeric
+language sql immutable
+as $$ select round(power(0.5::double precision, days / half_life)::numeric, 12) $$;
+comment on function club.weight(integer, double precision) is 'What a match weighs so many days later.';
+
 create or replace function club.update_power_ratings(target_tenant_id uuid) returns integer
 language sql
 as $$
-with day as (
+with day as materialized (
     select max(played_on) as latest, max(played_on) - min(power_trend_days) as earlier,
            min(power_half_life_days) as half_life, min(power_minimum_games) as minimum_games
       from club.match
       join club.rules using (tenant_id)
      where tenant_id = target_tenant_id and status = 'finished'
 ), weighed as (
-    select match.id as match_id, match.played_on <= day.earlier as is_earlier,
-           round(power(0.5::double precision, (day.latest - match.played_on) / day.half_life)::numeric, 12) as weight
+    select appearance.*, played_on <= day.earlier as is_earlier,
+           club.weight(day.latest - played_on, day.half_life) as weight
+      from club.appearances(target_tenant_id) as appearance
+     cross join day
+), whole as (
+    select sum(club.weight(day.latest - played_on, day.half_life)) as weight
       from club.match
      cross join day
-     where match.tenant_id = target_tenant_id and match.status = 'finished'
+     where tenant_id = target_tenant_id and status = 'finished'
 ), mean as (
     select player_id, count(*) as games, count(*) filter (where result = 'win') as wins,
            round(sum(weight * points) / nullif(sum(weight), 0), 2) as rating,
            round(sum(weight * goals) / nullif(sum(weight), 0), 2)  as goal_threat,
-           round(100 * sum(weight) / (select sum(weight) from weighed), 1) as participation,
+           round(100 * sum(weight) / (select weight from whole), 1) as participation,
            round(sum(weight * points) filter (where is_earlier) / nullif(sum(weight) filter (where is_earlier), 0), 2)
                as earlier_rating
-      from club.appearance
-      join weighed using (match_id)
-     where tenant_id = target_tenant_id and not retired
+      from weighed
+     where not retired
      group by player_id
 ), fresh as (
     select target_tenant_id as tenant_id, player_id, games, rating, goal_threat, participation, earlier_rating,

@@ -1,0 +1,75 @@
+"""`run` and `drain`: the daemon for ever, and once."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from worker.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath
+
+if TYPE_CHECKING:
+    from worker.config import Config
+    from worker.drain import Report
+
+
+def run(config: ConfigPath = DEFAULT_CONFIG) -> None:
+    """Run the daemon until it is stopped.
+
+    SIGTERM or Ctrl-C: no more claims, running jobs get worker.grace to finish, the rest is handed back. A second
+    signal hands back at once. A database that does not answer is waited for.
+    """
+    from worker.cli.reach import address, configured, go
+
+    loaded = configured(config)
+    address(loaded)
+    go(_serve(loaded))
+
+
+def drain(
+    wait: Annotated[str, typer.Option("--wait", metavar="DURATION", help="Wait so long for retries and snoozes.")] = "0s",
+    config: ConfigPath = DEFAULT_CONFIG,
+    as_json: AsJson = False,
+) -> None:
+    """Run what is due until nothing is left, follow-ups included; then say what is left, by reason.
+
+    Exit code 1 when a job that it ran failed, or a claimable row, a retry or a snooze is left.
+    """
+    from worker.cli.durations import seconds
+    from worker.cli.exits import INTERRUPTED, NO
+    from worker.cli.paper import put, put_json
+    from worker.cli.reach import configured, go
+
+    patience = seconds(wait, "--wait")
+    report = go(_drain(configured(config), patience))
+    if report is None:
+        raise typer.Exit(INTERRUPTED)
+    if as_json:
+        put_json(report.as_dict())
+    else:
+        put(report.sentences())
+    if not report.all_done:
+        raise typer.Exit(NO)
+
+
+async def _serve(config: "Config") -> None:
+    from worker import service
+    from worker.stop import Stop
+
+    stop = Stop()
+    stop.on_signals()
+    await service.run(config, stop)
+
+
+async def _drain(config: "Config", patience: float) -> "Report | None":
+    from worker import service
+    from worker.cli.reach import address, answering
+    from worker.cli.verdict import Refused
+    from worker.drain import Drain
+    from worker.stop import Stop
+
+    if not config.worker.enabled:
+        raise Refused(f"worker.enabled is false in {config.path}: nothing would be claimed; set it to true to drain")
+    await answering(address(config))
+    stop, draining = Stop(), Drain(patience)
+    stop.on_signals()
+    await service.run(config, stop, instead=draining.run)
+    return draining.report

@@ -1,0 +1,9 @@
+"""What the exit codes mean."""
+
+OK = 0
+NO = 1  # the answer is no: drift, failed jobs
+ERROR = 2  # bad usage, bad configuration, any other error
+SCHEMA = 3  # too old or too new
+UNREACHABLE = 4  # no database
+WATCHDOG = 5
+INTERRUPTED = 130  # Ctrl-C

@@ -1,0 +1,69 @@
+"""What verbs write: text for people, one JSON value for programs. Nothing from the database reaches a terminal raw."""
+
+import sys
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+WIDE = 200  # columns where no terminal says how many there are
+
+
+def put(text: str) -> None:
+    """A line, or several, for people."""
+    from worker.log import safe
+
+    print("\n".join(safe(line) for line in text.splitlines()), flush=True)
+
+
+def put_json(value: Any) -> None:
+    """The one value of a verb called with --json."""
+    import orjson
+
+    sys.stdout.write(orjson.dumps(value, default=str, option=orjson.OPT_INDENT_2).decode() + "\n")
+    sys.stdout.flush()
+
+
+def console() -> "Console":
+    """Standard output, as wide as it is; wide enough for any table where it is no terminal."""
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else WIDE, highlight=False, soft_wrap=False)
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> "Table":
+    """A table; a column whose name begins with a space is for numbers."""
+    from rich.table import Table
+    from rich.text import Text
+
+    made = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        made.add_column(column.strip(), justify="right" if column.startswith(" ") else "left", overflow="fold")
+    for row in rows:
+        made.add_row(*(Text(shown(value)) for value in row))
+    return made
+
+
+def shown(value: object) -> str:
+    """One value in a table: nothing for nothing, seconds readable, text without what a terminal would obey."""
+    from worker.log import safe
+
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return lasting(value)
+    return safe(str(value)).replace("\n", " ")
+
+
+def lasting(seconds: float) -> str:
+    """Seconds for eyes: 12 ms, 3.4 s, 5.0 min, 2.1 h, 3.0 d."""
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.1f} s"

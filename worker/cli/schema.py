@@ -1,0 +1,41 @@
+"""`migrate`: the schema brought up to this release."""
+
+from typing import TYPE_CHECKING
+
+from worker.cli.options import DEFAULT_CONFIG, ConfigPath
+
+if TYPE_CHECKING:
+    from worker.config import Config
+
+
+def migrate(config: ConfigPath = DEFAULT_CONFIG) -> None:
+    """Bring the database's schema up to this release and declare the job types of the configuration.
+
+    Safe to repeat, and to run by several at once. Finds the way past a pooler by database.direct_url.
+    """
+    from worker.cli.reach import configured, go
+
+    go(_migrate(configured(config)))
+
+
+async def _migrate(config: "Config") -> None:
+    import asyncpg
+    import orjson
+
+    from worker import migrations
+    from worker.cli.paper import put
+    from worker.cli.reach import address, answering
+
+    url = address(config, direct=True)
+    await answering(url)
+    applied = await migrations.migrate(url, lambda name: put(f"applied {name}"))
+    connection = await asyncpg.connect(url, timeout=10)
+    try:
+        declarations = orjson.dumps(config.declarations()).decode()
+        changes = await connection.fetch("select * from worker.declare($1::jsonb)", declarations, timeout=30)
+    finally:
+        await connection.close(timeout=5)
+    for row in changes:
+        put(f"{row['change']} job type {row['name']}")
+    if not applied and not changes:
+        put("the schema is up to date")

@@ -1,0 +1,84 @@
+"""Errors as people meet them: one line that names the cure, and an exit code; never a traceback, never a secret."""
+
+import sys
+import traceback
+from pathlib import Path
+
+import asyncpg
+
+from worker.cli.exits import ERROR, SCHEMA, UNREACHABLE
+from worker.database import is_transient
+from worker.errors import DatabaseUnreachable, Faults, SchemaError, WorkerError
+from worker.log import safe
+
+Said = tuple[int, str]
+
+_ADDRESS = (
+    "the database address cannot be used: check host and port in database.url or DATABASE_URL; "
+    "characters such as / # ? @ : in the password must be percent-encoded"
+)
+# By SQLSTATE, for what a person can mend without us.
+_CURES = {
+    "28P01": "the database refuses the password: check database.url or DATABASE_URL",
+    "28000": "the database refuses this user from here: check database.url or DATABASE_URL, and pg_hba.conf",
+    "3D000": "the database of database.url does not exist: create it, or name another",
+    "42501": "the database user may not do this: give it the role that docs/security.md names",
+}
+
+
+class Refused(WorkerError):
+    """A verb will not do what was asked; the message says why and what to do instead."""
+
+
+def say(error: BaseException) -> int:
+    """Write what is wrong to standard error; answers with the exit code."""
+    code, text = judge(error)
+    for line in text.splitlines():
+        print(f"worker: {safe(line)}", file=sys.stderr)
+    return code
+
+
+def judge(error: BaseException) -> Said:
+    """Exit code and text of an error."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    if isinstance(error, SchemaError):
+        # With a cause it is a statement that failed, not a schema of another release.
+        return ERROR if error.__cause__ else SCHEMA, str(error)
+    if isinstance(error, DatabaseUnreachable):
+        return _connecting(error)
+    if isinstance(error, WorkerError):
+        return ERROR, "\n".join(error.faults) if isinstance(error, Faults) else str(error)
+    if isinstance(error, asyncpg.PostgresError):
+        return _postgres(error)
+    if isinstance(error, asyncpg.InterfaceError) and not is_transient(error):
+        return ERROR, _ADDRESS
+    if isinstance(error, OSError | asyncpg.InterfaceError):
+        return UNREACHABLE, _lost(error)
+    return ERROR, f"{type(error).__name__}: {error} ({_place(error)}); this is a bug, please report it"
+
+
+def _connecting(error: DatabaseUnreachable) -> Said:
+    """No connection: not there (yet), or there and refusing for good."""
+    reason = error.__cause__ or error.__context__
+    if reason is None:
+        return UNREACHABLE, f"{error}; is it running, and is database.url right?"
+    return judge(reason)
+
+
+def _postgres(error: asyncpg.PostgresError) -> Said:
+    if is_transient(error):
+        return UNREACHABLE, _lost(error)
+    cure = _CURES.get(error.sqlstate or "") or getattr(error, "hint", None)
+    told = f"{error.sqlstate} {error}"
+    return ERROR, f"{cure} ({told})" if cure else told
+
+
+def _lost(error: BaseException) -> str:
+    said = str(error) or type(error).__name__
+    return f"the database cannot be reached ({said}): is it running, and is database.url right?"
+
+
+def _place(error: BaseException) -> str:
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "nowhere"
