@@ -177,3 +177,38 @@ async def daemon(config: Config) -> AsyncIterator[tuple[Stop, "asyncio.Task[None
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+
+
+# Steps that leave evidence, and one that waits at a gate: the advisory lock 77, which a test holds and opens.
+EVIDENCE = """
+create table fx (job_id bigint not null, step text not null, pid integer not null default pg_backend_pid(),
+                 at timestamptz not null default clock_timestamp());
+create function first_step(job_id bigint) returns void language sql as
+  $$ insert into fx (job_id, step) values (job_id, 'first') $$;
+create function second_step(job_id bigint) returns void language sql as
+  $$ insert into fx (job_id, step) values (job_id, 'second') $$;
+create function gated_step(job_id bigint) returns void language plpgsql as
+  $$ begin insert into fx (job_id, step) values (job_id, 'gated'); perform pg_advisory_lock_shared(77); end $$;
+create function brief_step(job_id bigint) returns void language plpgsql as
+  $$ begin insert into fx (job_id, step) values (job_id, 'brief'); perform pg_sleep(0.02); end $$;
+create function long_step(job_id bigint) returns void language plpgsql as
+  $$ begin insert into fx (job_id, step) values (job_id, 'long'); perform pg_sleep(600); end $$;
+"""
+GATE = 77
+
+# first and gated side by side, second after both.
+GRAPH = """
+[job.graph]
+arguments = { job_id = "id" }
+retry = { first = "1ms", max_attempts = 3 }
+[job.graph.steps]
+first = { sql = "first_step" }
+gated = { sql = "gated_step" }
+second = { sql = "second_step", needs = ["first", "gated"] }
+"""
+
+
+async def effects(connection: asyncpg.Connection) -> dict[tuple[int, str], int]:
+    """How often each (job, step) took effect."""
+    rows = await connection.fetch("select job_id, step, count(*) from fx group by 1, 2")
+    return {(found["job_id"], found["step"]): found["count"] for found in rows}

@@ -13,6 +13,7 @@ from pathlib import Path
 from tests.support import ROOT
 
 PR_SET_PDEATHSIG = 1
+MODULE = ("worker", "run")
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
@@ -23,10 +24,8 @@ def die_with_parent() -> None:
 
 
 def command(config: Path) -> list[str]:
-    """What starts a daemon: the command line where it is there, else the bare service."""
-    there = (ROOT / "worker" / "cli" / "__init__.py").exists() and (ROOT / "worker" / "__main__.py").exists()
-    module = ["worker", "run"] if there else ["tests.run_daemon"]
-    return [sys.executable, "-m", *module, "--config", str(config)]
+    """What starts a daemon."""
+    return [sys.executable, "-m", *MODULE, "--config", str(config)]
 
 
 class Daemon:
@@ -68,12 +67,9 @@ class Daemon:
         """Wait for a text in its log."""
         end = time.monotonic() + seconds
         while text not in self.said():
-            if self.process.poll() is not None:
-                raise AssertionError(
-                    f"it ended with {self.process.returncode} without {text!r}:\n{self.said()[-4000:]}"
-                )
-            if time.monotonic() > end:
-                raise AssertionError(f"no {text!r} after {seconds:g} s:\n{self.said()[-4000:]}")
+            ended = self.process.poll()
+            if ended is not None or time.monotonic() > end:
+                raise AssertionError(f"no {text!r}, exit code {ended}; it said:\n{self.said()[-4000:]}")
             time.sleep(0.02)
 
 

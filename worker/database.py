@@ -28,7 +28,7 @@ FULL_RESET = (
     "reset session authorization; reset all; discard temp; select pg_advisory_unlock_all(); unlisten *; close all"
 )
 
-_PASSING = ("08", "40001", "40P01", "53", "55P03", "57P0", "25006")
+_PASSING = ("08", "40001", "40P01", "53", "55P03", "57014", "57P0", "25006")
 
 _log = structlog.get_logger()
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
 import tenacity
 
 from worker.database import is_transient
@@ -81,11 +82,13 @@ class Drain:
                 continue
             if await self._exhaust(poller):  # the last look, after what was swept or committed meanwhile
                 continue
-            soon = await queue.next_return()
+            remains = await queue.remains()
+            assert remains is not None
+            soon = remains["next_return"]
             if soon is None or soon > until - time.monotonic():
-                break
+                self.report = Report(orjson.loads(remains["ran"]), orjson.loads(remains["left_over"]))
+                return
             await asyncio.sleep(max(soon, 0.0) + 0.005)
-        self.report = Report(await queue.ran(), await queue.left())
 
     async def _exhaust(self, poller: Poller) -> bool:
         """Claim until a claim returns nothing and nothing runs; True when there was anything at all."""
@@ -108,7 +111,7 @@ async def _look(poller: Poller) -> Claimed:
         stop=tenacity.stop_after_delay(PERSISTENCE),
         reraise=True,
     )
-    return await retrying(lambda: _claim(poller))
+    return await retrying(_claim, poller)
 
 
 async def _claim(poller: Poller) -> Claimed:

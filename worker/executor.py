@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 import structlog
@@ -49,13 +49,16 @@ class Executor:
         self._stops: dict[int, asyncio.Future[JobError]] = {}
         self._started: set[int] = set()
 
-    async def execute(self, job: Job) -> bool:
-        """Run one claimed job to its report; never raises for the job's own trouble.
+    def execute(self, job: Job) -> Coroutine[Any, Any, bool]:
+        """Run one claimed job to its report; never raises for the job's own trouble. It can be interrupted from now on.
 
         Returns:
             True when its end may have made another row claimable: its key is free, or it is to come again.
         """
         self._stops[job.claim] = asyncio.get_running_loop().create_future()
+        return self._execute(job)
+
+    async def _execute(self, job: Job) -> bool:
         try:
             began, came = await self._attempt(job)
         finally:
@@ -144,5 +147,5 @@ def _limit(job_type: JobType, job: Job) -> tuple[float, JobError]:
     """The nearer of the attempt's timeout and the job's deadline, in seconds, and the error that it is."""
     timeout = job_type.timeout if job_type.timeout is not None else float("inf")
     if job.remaining is not None and job.remaining <= timeout:
-        return job.remaining, DeadlineExceeded(f"past its deadline of {job_type.deadline:g} s")
+        return job.remaining, DeadlineExceeded("the job ran past its deadline")
     return timeout, AttemptTimeout(f"the attempt ran past its timeout of {timeout:g} s")

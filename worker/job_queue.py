@@ -14,65 +14,7 @@ import orjson
 
 from worker.errors import LostClaim, ProcessDead
 from worker.job import Job
-from worker.outcome import Cancelled, Completed, Failed, Outcome, Retried, Skipped, Snoozed, clean
-
-RESULT_BYTES = 65_536
-
-
-class Verdict(NamedTuple):
-    """An outcome as `worker.settle` takes it; the fields are those of the SQL type `worker.verdict`."""
-
-    id: int
-    claim: int
-    status: str
-    reason: str | None
-    delay: float
-    until: datetime | None
-    counted: bool
-    snoozed: bool
-    keep_steps: bool
-    error: str | None
-    result: str | None
-
-    @classmethod
-    def of(cls, job: Job, outcome: Outcome) -> "Verdict":
-        """What to write for one attempt."""
-        return cls(
-            id=job.id,
-            claim=job.claim,
-            status=outcome.status.value,
-            reason=clean(outcome.reason) if isinstance(outcome, Skipped | Cancelled | Failed) else None,
-            delay=max(outcome.delay, 0.0) if isinstance(outcome, Snoozed | Retried) else 0.0,
-            until=outcome.until if isinstance(outcome, Snoozed) else None,
-            counted=outcome.counted,
-            snoozed=isinstance(outcome, Snoozed),
-            keep_steps=outcome.keep_steps if isinstance(outcome, Snoozed) else True,
-            error=outcome.error if isinstance(outcome, Retried | Failed) else None,
-            result=encode(outcome.result) if isinstance(outcome, Completed) else None,
-        )
-
-
-def encode(value: Any) -> str | None:
-    """A result as JSON that jsonb accepts, or a note that says why it could not be kept; never raises."""
-    if value is None:
-        return None
-    try:
-        text = orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS).decode()
-    except (TypeError, ValueError, RecursionError) as error:
-        return orjson.dumps({"not_kept": clean(str(error))}).decode()
-    if len(text) > RESULT_BYTES:
-        return orjson.dumps({"not_kept": f"larger than {RESULT_BYTES} bytes", "bytes": len(text)}).decode()
-    return orjson.dumps(_without_nul(orjson.loads(text))).decode() if "\\u0000" in text else text
-
-
-def _without_nul(value: Any) -> Any:
-    if isinstance(value, str):
-        return clean(value)
-    if isinstance(value, list):
-        return [_without_nul(item) for item in value]
-    if isinstance(value, dict):
-        return {clean(key): _without_nul(item) for key, item in value.items()}
-    return value
+from worker.verdict import Verdict, encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +55,7 @@ class JobQueue:
         self.types = list(types)
         self._batch = 0
         self._unanswered: set[int] = set()
+        self._in_flight: set[int] = set()
         self._held: Counter[int] = Counter()
         self._batch_of: dict[int, int] = {}
         self.open_batch = 0  # read by the lease's thread
@@ -209,27 +152,42 @@ class JobQueue:
         """Turn this process's bell off."""
         await self._control.execute("select worker.wake($1)", self.me)
 
+    async def remains(self) -> asyncpg.Record | None:
+        """What this process ran, what is left and why, and in how many seconds the next retry or snooze is due."""
+        return await self._control.fetchrow("select * from worker.remains($1, $2)", self.me, self.types)
+
     async def test_ring(self, nonce: str) -> None:
         """Ring for the listener's self-test."""
         await self._control.execute("select worker.test_ring($1)", nonce)
+
+    async def rings(self) -> bool:
+        """Whether inserts ring in this database."""
+        return bool(await self._control.fetchval("select worker.rings()"))
 
     async def leave(self) -> None:
         """The process stops in good order and holds nothing any more."""
         await self._control.execute("select worker.leave($1)", self.me)
 
-    async def _numbered(self, call: str, *arguments: Any) -> tuple[int, list[asyncpg.Record]]:
-        for lost in sorted(self._unanswered):
+    async def give_back(self) -> None:
+        """Give back what claim calls took whose answer never came, so that nobody waits for it."""
+        for lost in sorted(self._unanswered - self._in_flight):
             await self._control.execute("select worker.unclaim($1, $2)", self.me, lost)
             self._unanswered.discard(lost)
+
+    async def _numbered(self, call: str, *arguments: Any) -> tuple[int, list[asyncpg.Record]]:
+        await self.give_back()
         self._batch += 1
         batch = self._batch
         self._unanswered.add(batch)  # until the answer is here; also when this task is cancelled
+        self._in_flight.add(batch)  # claim and rescue ask side by side: what is on its way is not lost
         try:
             rows: list[asyncpg.Record] = await self._control.fetch(call, self.me, batch, *arguments)
         except asyncpg.PostgresError as error:
             if error.sqlstate == "WK006":
                 raise ProcessDead(str(error)) from None
             raise
+        finally:
+            self._in_flight.discard(batch)
         self._unanswered.discard(batch)
         return batch, rows
 

@@ -81,7 +81,6 @@ class Lease:
         self._dead = False
         self._seen_missing: dict[int, float] = {}
         self._session_at = _now()
-        self._told: set[int] = set()
         self.open_batch: Callable[[], int] = lambda: 0
         self.me = 0
 
@@ -164,10 +163,8 @@ class Lease:
         if self._fenced:
             self._fenced = False
             self._tell(self._events.confirmed)
-        new = set(row["stops"]) - self._told
-        self._told = set(row["stops"])
-        if new:
-            self._tell(self._events.stops, sorted(new))
+        if row["stops"]:  # every time: the claim that it stops may not have been answered yet
+            self._tell(self._events.stops, row["stops"])
 
     async def _judge(self, connection: Connection) -> None:
         for row in await connection.fetch("select * from worker.suspects($1)", self.me):

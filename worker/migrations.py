@@ -68,6 +68,15 @@ async def migrate(dsn: str, progress: Callable[[str], None] = lambda line: None)
         await connection.close(timeout=5)
 
 
+async def set_ring(dsn: str, rings: bool) -> bool:
+    """Let inserts ring, or not (`worker.wake`); answers with whether that changed anything."""
+    connection = await asyncpg.connect(dsn, timeout=10, command_timeout=FILE_SECONDS)
+    try:
+        return bool(await connection.fetchval("select worker.set_ring($1)", rings))
+    finally:
+        await connection.close(timeout=5)
+
+
 async def verify(connection: asyncpg.Connection) -> None:
     """Check that the schema is exactly the one this release needs.
 

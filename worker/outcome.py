@@ -4,6 +4,7 @@ An author says Completed (by any plain return), Skipped, Snoozed or Cancelled, o
 are judged, never said.
 """
 
+import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -49,6 +50,9 @@ class Skipped(Outcome):
     status = Status.SKIPPED
     reason: str = "no_op"
 
+    def __post_init__(self) -> None:
+        _must_be_text("Skipped", self.reason)
+
 
 @dataclass(frozen=True)
 class Snoozed(Outcome):
@@ -60,6 +64,13 @@ class Snoozed(Outcome):
     until: datetime | None = None
     keep_steps: bool = False
 
+    def __post_init__(self) -> None:
+        # Said at the author's own line, because the verdict that Postgres would refuse is written elsewhere.
+        if not isinstance(self.delay, int | float) or not math.isfinite(self.delay):
+            raise TypeError(f"Snoozed: delay must be a finite number of seconds, not {self.delay!r}")
+        if self.until is not None and (not isinstance(self.until, datetime) or self.until.utcoffset() is None):
+            raise TypeError(f"Snoozed: until must be a datetime with a time zone, not {self.until!r}")
+
 
 @dataclass(frozen=True)
 class Cancelled(Outcome):
@@ -67,6 +78,9 @@ class Cancelled(Outcome):
 
     status = Status.CANCELLED
     reason: str = "cancelled"
+
+    def __post_init__(self) -> None:
+        _must_be_text("Cancelled", self.reason)
 
 
 @dataclass(frozen=True)
@@ -146,6 +160,11 @@ def _rescued(job: Job, retry: Retry, error: LeaseExpired, draw: Callable[[], flo
     if job.rescues > RESCUES or job.attempt >= job.max_attempts:
         return Failed(message(error), "poison")
     return Retried(message(error), 0.0 if job.rescues <= 1 else retry.delay(job.attempt, draw))
+
+
+def _must_be_text(outcome: str, reason: object) -> None:
+    if not isinstance(reason, str):
+        raise TypeError(f"{outcome}: reason must be text, not {reason!r}")
 
 
 def message(error: BaseException) -> str:

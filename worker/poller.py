@@ -55,10 +55,9 @@ class Poller:
         """Claim, for ever; cancelled to stop."""
         failures = 0
         while True:
-            await self._gate.wait()
-            room = await self._room()
-            self._bell.clear()
             try:
+                room = min(await self.room(), BATCH)
+                self._bell.clear()
                 looked = await self.look(room)
                 failures = 0
                 if len(looked.jobs) >= room:
@@ -76,6 +75,8 @@ class Poller:
         self._metrics.claims.labels("jobs" if looked.jobs else "empty").inc()
         for job in looked.jobs:
             self._start(job)
+        if not self._gate.is_set():  # the answer came after the fence: these rows may be somebody else's by now
+            self.shut()
         return looked
 
     async def take_over(self, jobs: list[Job]) -> None:
@@ -97,6 +98,11 @@ class Poller:
         """The lease is confirmed again."""
         self._gate.set()
 
+    async def one_ended(self) -> None:
+        """Wait until one of the jobs in hand has ended, if there are any."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+
     async def settled(self) -> None:
         """Wait until nothing is in hand."""
         while self._tasks:
@@ -114,7 +120,9 @@ class Poller:
             await asyncio.wait({done}, timeout=RELEASE_SECONDS)
         done.cancel()
 
-    async def _room(self) -> int:
+    async def room(self) -> int:
+        """Wait until the lease is confirmed and a slot is free; answers with how many jobs may be claimed."""
+        await self._gate.wait()
         while (room := self._concurrency + self._allowance() - len(self._tasks)) <= 0:
             await self._bell.off()
             self._changed.clear()

@@ -32,6 +32,9 @@ from worker.settler import Settler
 from worker.stop import Stop, first
 from worker.upkeep import Rescue, every, sweep
 
+# What claims: the poller's loop for ever, or a drain once.
+Claiming = Callable[[Poller, JobQueue], Coroutine[Any, Any, None]]
+
 _log = structlog.get_logger()
 
 
@@ -43,21 +46,26 @@ def release() -> str:
         return "0+unknown"
 
 
-async def run(config: Config, stop: Stop, ready: Callable[[int], None] = lambda me: None) -> None:
+async def run(
+    config: Config, stop: Stop, ready: Callable[[int], None] = lambda me: None, instead: Claiming | None = None
+) -> None:
     """Run the daemon until `stop` is asked.
 
     Args:
         ready: called with the process's id once it claims.
+        instead: claims in place of the poller's endless loop; when it returns, the daemon stops.
 
     Raises:
         DatabaseUnreachable, SchemaError, DeclarationError: at start only.
     """
     register_secrets(secret_values(config))
     url = _url(config)
-    await first(wait_until_up(url), stop.asked)
-    while not stop.asked.is_set():
+    while True:
+        await first(wait_until_up(url), stop.asked)
+        if stop.asked.is_set():
+            break
         try:
-            await Service(config, url).run(stop, ready)
+            await Service(config, url, instead).run(stop, ready)
         except ProcessDead:
             _log.warning("service.declared_dead", next="starting anew under a new id")
     _log.info("service.stopped")
@@ -66,9 +74,10 @@ async def run(config: Config, stop: Stop, ready: Callable[[int], None] = lambda 
 class Service:
     """One life of the process under one id: the parts, and how they are wired."""
 
-    def __init__(self, config: Config, url: str) -> None:
+    def __init__(self, config: Config, url: str, instead: Claiming | None = None) -> None:
         self._config = config
         self._url = url
+        self._instead = instead
         self._dead = asyncio.Event()
         self._built = False
         direct = config.database.direct_url
@@ -106,11 +115,12 @@ class Service:
                   types=sorted(self._types))  # fmt: skip
         async with asyncio.TaskGroup() as duties:
             tasks = [duties.create_task(duty) for duty in self._duties()]
-            polling = duties.create_task(self._until_dead(self._poll()))
+            polling = duties.create_task(self._until_dead(self._poll(stop)))
             ready(me)
             await first(self._dead.wait(), stop.asked)
             _log.info("service.draining", in_hand=self.poller.in_hand)
             polling.cancel()
+            await asyncio.wait({polling})
             await self._drain(stop)
             for task in tasks:
                 task.cancel()
@@ -127,6 +137,7 @@ class Service:
         await self.poller.drain(self._config.worker.grace, stop.hurry)
         if self.poller.in_hand == 0:
             with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+                await self.queue.give_back()  # of a claim that the stop cut short
                 await self.queue.leave()
 
     async def _check_schema(self) -> None:
@@ -172,6 +183,10 @@ class Service:
         for name, change in await self.queue.declare([job.declaration() for job in self._config.job.values()]):
             _log.info("type.declared", job_type=name, change=change)
 
+        wanted = self._config.worker.wake == "ring"
+        if wanted != await self.queue.rings():
+            _log.warning("wake.differs", wanted=self._config.worker.wake, cure="run `worker migrate`")
+
     def _duties(self) -> list[Coroutine[Any, Any, None]]:
         async def swept() -> None:
             await sweep(self.queue, self.bell.ring)
@@ -194,8 +209,11 @@ class Service:
         except ProcessDead:
             self._dead.set()  # the database may know before the lease's next beat
 
-    async def _poll(self) -> None:
-        if self._config.worker.enabled:
+    async def _poll(self, stop: Stop) -> None:
+        if self._instead is not None:
+            await self._instead(self.poller, self.queue)
+            stop.ask()
+        elif self._config.worker.enabled:
             await self.poller.run()
 
     def _context(self, job: Job) -> Context:

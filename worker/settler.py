@@ -13,8 +13,9 @@ import tenacity
 
 from worker.database import is_transient
 from worker.job import Job
-from worker.job_queue import JobQueue, Verdict
+from worker.job_queue import JobQueue
 from worker.outcome import Failed, Outcome, clean
+from worker.verdict import Verdict
 
 GROUP = 1_000
 

@@ -7,6 +7,7 @@ is sent again under the same claim, waits for its orphan and finds the mark.
 import asyncio
 import time
 from collections.abc import Awaitable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,7 @@ from worker.job_queue import JobQueue, OpenStep
 from worker.outcome import clean
 
 RACES = 3  # repeats after a deadlock or serialization failure
+_FINAL = ("40001", "40P01", "55P03", "57014")  # passing for the queue's own calls, but said by the function itself here
 CANCEL_SECONDS = 0.5  # what a cancelled statement is given before its connection is ended
 END_SECONDS = 5.0
 DEFAULT_SECONDS = 300.0
@@ -107,7 +109,7 @@ class StepRunner:
                     continue
                 if sqlstate in ("40001", "40P01") and races < RACES:
                     races += 1
-                elif sqlstate not in ("40001", "40P01", "55P03") and is_transient(error) and time.monotonic() < until:
+                elif sqlstate not in _FINAL and is_transient(error) and time.monotonic() < until:
                     lost += 1
                     await asyncio.sleep(min(0.05 * 2**lost, 1.0))
                 else:
@@ -122,7 +124,10 @@ class StepRunner:
             except asyncio.CancelledError:
                 await asyncio.shield(self._stop(connection, sent))
                 raise
-            return orjson.loads(row["result"]) if row["result"] else None
+            except TimeoutError:  # it caught the server's timeout, and asyncpg's cancel as well
+                await asyncio.shield(self._stop(connection, sent, hard=True))
+                raise StepTimeout(f"step {call.step} did not end at its timeout of {call.timeout:g} s") from None
+            return _decoded(row["result"])
 
     async def _send(self, connection: Connection, job: Job, call: Call) -> asyncpg.Record:
         row = await connection.fetchrow(
@@ -134,20 +139,31 @@ class StepRunner:
         assert row is not None
         return row
 
-    async def _stop(self, connection: Connection, sent: "asyncio.Future[asyncpg.Record]") -> None:
+    async def _stop(self, connection: Connection, sent: "asyncio.Future[asyncpg.Record]", hard: bool = False) -> None:
         # A cancelled task says nothing about the server: a function may catch the cancel and commit at its leisure.
         # The connection is never used again, so that no late cancel hits somebody else's statement.
         try:
-            for hard, seconds in ((False, CANCEL_SECONDS), (True, END_SECONDS)):
-                await self._queue.stop_backend(connection.get_server_pid(), connection.backend_start, hard)
-                await asyncio.wait({sent}, timeout=seconds)
-                if sent.done():
-                    break
+            pid, start = connection.get_server_pid(), connection.backend_start
+            if not hard:
+                await self._queue.stop_backend(pid, start, hard=False)
+                await asyncio.wait({sent}, timeout=CANCEL_SECONDS)
+            if hard or not sent.done():
+                await self._queue.stop_backend(pid, start, hard=True)
+                await asyncio.wait({sent}, timeout=END_SECONDS)
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
             _log.warning("step.stop_failed", error=type(error).__name__)
         finally:
-            connection.terminate()
+            with suppress(asyncpg.InterfaceError):  # the server ended it, and the pool has let it go already
+                connection.terminate()
             await asyncio.gather(sent, return_exceptions=True)
+
+
+def _decoded(text: str | None) -> Any:
+    # The step is done whatever its result looks like: cut short by the server, or nested deeper than Python reads.
+    try:
+        return orjson.loads(text) if text else None
+    except ValueError as error:
+        return {"not_kept": clean(str(error))}
 
 
 def translated(error: BaseException, job: Job, step: str, timeout: float = 0.0) -> JobError:

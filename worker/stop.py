@@ -1,9 +1,15 @@
 """How a process is asked to stop: in two stages, by signals or by a program."""
 
 import asyncio
+import os
 import signal
+import sys
 from collections.abc import Coroutine
 from typing import Any
+
+import structlog
+
+_log = structlog.get_logger()
 
 
 class Stop:
@@ -36,3 +42,18 @@ async def first(work: Coroutine[Any, Any, Any], event: asyncio.Event) -> None:
         for task in (working, waiting):
             task.cancel()
         await asyncio.gather(working, waiting, return_exceptions=True)
+
+
+async def leave_behind(seconds: float = 1.0) -> None:
+    """End the process here and now if a handler still ignores its cancellation; the loop would wait for it for ever.
+
+    The last thing a program does: its jobs are handed back, and nothing that such a handler still does is accepted.
+    """
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    pending = (await asyncio.wait(left, timeout=seconds))[1] if left else set()
+    if pending:
+        _log.error("service.left_behind", tasks=sorted(task.get_name() for task in pending))
+        sys.stdout.flush()
+        os._exit(0)

@@ -15,7 +15,9 @@ from bench.spike.harness import opened, p50, p99, text, timed
 PLAIN, FRONT, STALE = "b2_plainfront", "b2_front", "b2_stale"
 TYPES = (1, 10, 50)
 SIZES = {1: 200, 100: 60}  # claimed at once: claims in a round
-MODES = [(PLAIN, "auto"), (FRONT, "auto"), (FRONT, "force_generic_plan"), (STALE, "auto"), (STALE, "force_generic_plan")]
+MODES = [
+    (PLAIN, "auto"), (FRONT, "auto"), (FRONT, "force_generic_plan"), (STALE, "auto"), (STALE, "force_generic_plan"),
+]
 CLAIM = "select * from worker.claim(1, $1, $2, $3)"
 
 
@@ -47,7 +49,7 @@ async def refill() -> None:
 
 
 async def claim(connection: asyncpg.Connection, types: int, size: int) -> float:
-    ms, row = await timed(lambda: connection.fetchrow(CLAIM, time.time_ns(), names(types), size))
+    ms, row = await timed(connection.fetchrow(CLAIM, time.time_ns(), names(types), size))
     assert len(row["jobs"]) == size
     return ms
 
@@ -57,7 +59,8 @@ async def buffers(connection: asyncpg.Connection, types: int, size: int) -> int:
     transaction = connection.transaction()
     await transaction.start()
     try:
-        plan = await connection.fetchval("explain (analyze, buffers, format json) " + CLAIM, time.time_ns(), names(types), size)
+        explain = "explain (analyze, buffers, format json) " + CLAIM
+        plan = await connection.fetchval(explain, time.time_ns(), names(types), size)
     finally:
         await transaction.rollback()
     top = json.loads(plan)[0]["Plan"]
@@ -66,7 +69,7 @@ async def buffers(connection: asyncpg.Connection, types: int, size: int) -> int:
 
 async def look(connection: asyncpg.Connection, types: int) -> float:
     """The question for the next due time, which an empty or short claim asks too."""
-    ms, _row = await timed(lambda: connection.fetchrow("select worker.next_due($1, now())", names(types)))
+    ms, _row = await timed(connection.fetchrow("select worker.next_due($1, now())", names(types)))
     return ms
 
 
@@ -101,8 +104,11 @@ async def measure(rounds: int = 3) -> dict[str, Any]:
 
 
 def report(result: dict[str, Any]) -> str:
-    base = {(types, size): (middle, worst) for variant, _mode, types, size, middle, worst, _ in result["claims"] if variant == PLAIN}
-    rows = [(variant, mode, types, size, middle, worst, middle / base[types, size][0], worst / base[types, size][1], pages)
-            for variant, mode, types, size, middle, worst, pages in sorted(result["claims"], key=lambda row: row[2:4])]
+    base = {row[2:4]: row[4:6] for row in result["claims"] if row[0] == PLAIN}
+    rows = []
+    for *key, middle, worst, pages in sorted(result["claims"], key=lambda row: row[2:4]):
+        base_middle, base_worst = base[tuple(key[2:])]
+        rows.append((*key, middle, worst, middle / base_middle, worst / base_worst, pages))
     head = ("tables", "plans", "types", "n", "p50 ms", "p99 ms", "p50 ratio", "p99 ratio", "buffers")
-    return harness.table(head, rows) + "\n\n" + harness.table(("tables", "plans", "types", "next_due p50", "p99"), result["next_due"])
+    due = harness.table(("tables", "plans", "types", "next_due p50", "p99"), result["next_due"])
+    return harness.table(head, rows) + "\n\n" + due

@@ -6,7 +6,7 @@ import contextlib
 import os
 import statistics
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +17,15 @@ SCHEMA = ("base", "queue", "checks", "indexes", "free_keys", "claim", "settle", 
 
 
 def text(variant: str, name: str) -> str:
-    """The variant's own file, else that of the variant it refines (b2 for b2_domains), else the common one."""
-    folders = (variant, variant.split("_")[0], "common")
+    """The variant's own file, else that of the variant it refines (b2 for b2_checks), else the common one."""
+    folders = (variant, variant.split("_", maxsplit=1)[0], "common")
     found = (SQL / folder / f"{name}.sql" for folder in folders)
     return next(path for path in found if path.exists()).read_text()
 
 
 async def connect(database: str | None = None, **settings: str) -> asyncpg.Connection:
-    return await asyncpg.connect(os.environ["DATABASE_URL"], database=database, server_settings={"jit": "off"} | settings)
+    wanted = {"jit": "off"} | settings
+    return await asyncpg.connect(os.environ["DATABASE_URL"], database=database, server_settings=wanted)
 
 
 def database_name(variant: str) -> str:
@@ -65,10 +66,19 @@ async def opened(variant: str, count: int = 1, **settings: str) -> AsyncIterator
             await connection.close()
 
 
-async def timed(action: Callable[[], Any]) -> tuple[float, Any]:
+async def cpu(connection: asyncpg.Connection) -> float:
+    """Seconds of processor time of the backend so far; needs a server on this host. Other load hardly moves it."""
+    return processor_time(await connection.fetchval("select pg_backend_pid()"))
+
+
+def processor_time(pid: int) -> float:
+    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
+
+
+async def timed(work: Awaitable[Any]) -> tuple[float, Any]:
     """Milliseconds and the answer."""
     start = time.perf_counter()
-    answer = await action()
+    answer = await work
     return (time.perf_counter() - start) * 1e3, answer
 
 

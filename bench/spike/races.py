@@ -1,4 +1,4 @@
-"""Staged races behind the decisions: what a second writer meets, who wins between a claim and a death, one key at a time."""
+"""Staged races behind the decisions: a second writer, a claim against a death, one key at a time."""
 
 from __future__ import annotations
 
@@ -103,13 +103,13 @@ async def keys(variant: str, claimers: int = 6) -> str:
 
 
 async def measure() -> dict[str, Any]:
-    variants = ("b2", "c", "d")
+    variants = ("b2_races", "c_races", "d_races")
     for variant in variants:
         await harness.create(variant)
     result = {
         "cancel meets settle": {variant: await cancel_meets_settle(variant) for variant in variants},
-        "death meets claim": await death_meets_claim("b2"),
-        "keys": await keys("b2"),
+        "death meets claim": await death_meets_claim("b2_races"),
+        "keys": await keys("b2_races"),
     }
     for variant in variants:
         await harness.drop(variant)

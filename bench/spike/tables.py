@@ -14,6 +14,8 @@ from bench.spike.harness import opened, p50, p99, text, timed
 VARIANTS = ("a", "b", "b2", "c", "d")
 TYPES = [f"type_{i}" for i in range(10)]
 BATCH = 500
+CLAIM = "select * from worker.claim(1, $1, $2, $3)"
+MEDIANS = ("rate", "enqueue", "wal_enqueue", "wal", "claim_cpu", "settle_cpu")
 LISTS = ("list_type", "list_tenant", "list_failed", "count_running", "rescue")
 
 
@@ -21,20 +23,22 @@ async def drain(variant: str, jobs: int) -> dict[str, Any]:
     """Enqueue, then claim and settle in a pipeline of two connections."""
     async with opened(variant, 2) as (claimer, settler):
         start = await lsn(claimer)
-        enqueue, _ = await timed(lambda: claimer.execute(text(variant, "load_due"), jobs))
+        enqueue, _ = await timed(claimer.execute(text(variant, "load_due"), jobs))
         enqueued = await lsn(claimer)
         await claimer.execute("vacuum analyze worker.job_queue")
         claims: list[float] = []
         settles: list[float] = []
-        before = await lsn(claimer)
+        before, used = await lsn(claimer), [await harness.cpu(claimer), await harness.cpu(settler)]
         began = time.perf_counter()
         batches: asyncio.Queue[Any] = asyncio.Queue(maxsize=2)
         await asyncio.gather(claim_all(claimer, batches, claims), settle_all(settler, batches, settles))
         seconds = time.perf_counter() - began
         after = await lsn(claimer)
+        claim_cpu, settle_cpu = (await harness.cpu(claimer) - used[0], await harness.cpu(settler) - used[1])
     return {
         "rate": jobs / seconds, "claims": claims, "settles": settles, "enqueue": enqueue * 1e3 / jobs,
         "wal_enqueue": (enqueued - start) / jobs, "wal": (after - before) / jobs,
+        "claim_cpu": claim_cpu * 1e6 / jobs, "settle_cpu": settle_cpu * 1e6 / jobs,
     }
 
 
@@ -42,7 +46,7 @@ async def claim_all(connection: asyncpg.Connection, batches: asyncio.Queue[Any],
     number = time.time_ns()
     while True:
         number += 1
-        ms, row = await timed(lambda: connection.fetchrow("select * from worker.claim(1, $1, $2, $3)", number, TYPES, BATCH))
+        ms, row = await timed(connection.fetchrow(CLAIM, number, TYPES, BATCH))
         await batches.put(row["jobs"])
         if row["jobs"] is None:
             return
@@ -53,7 +57,7 @@ async def settle_all(connection: asyncpg.Connection, batches: asyncio.Queue[Any]
     while (jobs := await batches.get()) is not None:
         ids, fences = [job["id"] for job in jobs], [job["claim"] for job in jobs]
         nothing = [None] * len(jobs)
-        ms, settled = await timed(lambda: connection.fetchval(
+        ms, settled = await timed(connection.fetchval(
             "select worker.settle($1, $2, $3, $4, $5, $6)",
             ids, fences, ["completed"] * len(jobs), nothing, nothing, nothing))
         assert len(settled) == len(jobs)
@@ -81,7 +85,7 @@ async def drains(variants: tuple[str, ...], jobs: int, rounds: int, empty: bool)
 def summary(results: list[dict[str, Any]]) -> dict[str, Any]:
     claims = [ms for result in results for ms in result["claims"]]
     settles = [ms for result in results for ms in result["settles"]]
-    medians = {key: p50([result[key] for result in results]) for key in ("rate", "enqueue", "wal_enqueue", "wal")}
+    medians = {key: p50([result[key] for result in results]) for key in MEDIANS}
     return medians | {
         "claim_p50": p50(claims), "claim_p99": p99(claims), "settle_p50": p50(settles), "settle_p99": p99(settles),
     }
@@ -109,14 +113,14 @@ async def lists(variants: tuple[str, ...], rounds: int) -> dict[str, dict[str, f
             number = time.time_ns()
             row = await connection.fetchrow("select * from worker.claim(7, $1, $2, 200)", number, TYPES)
             assert len(row["jobs"]) == 200
-            await connection.execute("update worker.process set open_batch = $1 where id = 7", number)
+            await connection.execute("update worker.process set open_batch = $1", number)
     for _ in range(rounds):
         for variant in variants:
             async with opened(variant) as (connection,):
                 for name in LISTS:
                     query = text(variant, name)
                     await connection.fetch(query)
-                    ms, _rows = await timed(lambda: connection.fetch(query))
+                    ms, _rows = await timed(connection.fetch(query))
                     took[variant][name].append(ms)
     return {variant: {name: p50(values) for name, values in each.items()} for variant, each in took.items()}
 
@@ -124,9 +128,7 @@ async def lists(variants: tuple[str, ...], rounds: int) -> dict[str, dict[str, f
 async def prune(variant: str, rows: int) -> float:
     """Seconds to delete `rows` of the oldest completed rows, page by page."""
     async with opened(variant) as (connection,):
-        source = {"c": "job_history", "d": "job_done"}.get(variant, "job_queue")
-        cut = await connection.fetchval(
-            f"select finished_at from worker.{source} where finished_at is not null order by finished_at offset $1 limit 1", rows)
+        cut = await connection.fetchval(text(variant, "cut"), rows)
         last, more, began = 0, True, time.perf_counter()
         while more:
             last, _gone, more = await connection.fetchrow(text(variant, "prune"), last, cut)
@@ -159,12 +161,13 @@ def report(result: dict[str, Any]) -> str:
     parts = []
     for title in ("empty", "full"):
         runs = result[title]
-        base = runs["a"]["rate"]
+        base, work = runs["a"]["rate"], runs["a"]["claim_cpu"] + runs["a"]["settle_cpu"]
         parts += [f"drain, {title}", harness.table(
             ("variant", "jobs/s", "ratio", "claim p50", "claim p99", "settle p50", "settle p99", "enqueue µs/job",
-             "WAL enqueue", "WAL claim+settle"),
+             "WAL enqueue", "WAL claim+settle", "claim µs CPU/job", "settle µs CPU/job", "CPU ratio"),
             [(v, r["rate"], r["rate"] / base, r["claim_p50"], r["claim_p99"], r["settle_p50"], r["settle_p99"],
-              r["enqueue"], r["wal_enqueue"], r["wal"]) for v, r in runs.items()])]
+              r["enqueue"], r["wal_enqueue"], r["wal"],
+              r["claim_cpu"], r["settle_cpu"], (r["claim_cpu"] + r["settle_cpu"]) / work) for v, r in runs.items()])]
     parts += ["bytes with the finished rows (heap MB, indexes MB), then ms of lists, seconds of prune", harness.table(
         ("variant", "heap", "indexes", *LISTS, "prune"),
         [(v, heap / 1e6, indexes / 1e6, *(result["lists"][v][name] for name in LISTS), result["prune"][v])

@@ -54,15 +54,26 @@ create or replace function worker.enqueue_many(job_type text, payloads jsonb[], 
 language plpgsql
 as $$
 declare
-  added bigint;
+  added bigint := 0;
+  given jsonb;
 begin
-  -- One transaction that takes many unique keys must take them in one order, or two of them deadlock.
-  insert into worker.job_queue (job_type, payload, priority, source)
-  select enqueue_many.job_type, p.payload, enqueue_many.priority, enqueue_many.source
-  from pg_catalog.unnest(payloads) as p (payload)
-  order by worker.unique_key_of(enqueue_many.job_type, p.payload)
-  on conflict do nothing;
-  get diagnostics added = row_count;
+  if not exists (select from worker.job_type t where t.name = enqueue_many.job_type and t.unique_key is not null) then
+    insert into worker.job_queue (job_type, payload, priority, traceparent, source)
+    select enqueue_many.job_type, p.payload, enqueue_many.priority,
+      nullif(pg_catalog.current_setting('worker.traceparent', true), ''), enqueue_many.source
+    from pg_catalog.unnest(payloads) as p (payload);
+    get diagnostics added = row_count;
+    return added;
+  end if;
+  -- One transaction that takes many unique keys must take them in one order, or two of them deadlock. One by one,
+  -- because a holder that commits while we wait for it has to be met, not passed over.
+  for given in
+    select p.payload from pg_catalog.unnest(payloads) as p (payload)
+    order by worker.unique_key_of(enqueue_many.job_type, p.payload)
+  loop
+    perform worker.enqueue(enqueue_many.job_type, given, priority => enqueue_many.priority, source => enqueue_many.source);
+    added := added + (coalesce(pg_catalog.current_setting('worker.holder', true), '') = '')::integer;
+  end loop;
   return added;
 end
 $$;
@@ -99,7 +110,7 @@ begin
   where j.id = cancel.id and j.status in ('pending', 'running')
   returning j.status into now_status;
   if now_status is null then
-    select j.status into now_status from worker.job_queue j where j.id = cancel.id;
+    select j.status into now_status from worker.job_queue j where j.id = cancel.id and j.finished_at is not null;
   end if;
   if now_status is null then
     raise exception 'no job % that you may cancel', cancel.id

@@ -133,8 +133,9 @@ begin
   mine := case when keyed then worker.take_keys(found_rows) else found_rows end;
   parked := cardinality(found_rows) - cardinality(mine);
   if cardinality(mine) > 0 then
-    select array_agg(s) into jobs from worker.start(mine, me, batch) s;
-    delete from worker.kept k where k.job_id = any (array(select j.id from unnest(jobs) j));
+    select array_agg(s order by s.priority, s.waited desc, s.id) into jobs from worker.start(mine, me, batch) s;
+    delete from worker.kept k where k.id = any (array(
+      select o.id from worker.kept o where o.job_id = any (array(select j.id from unnest(jobs) j)) for update skip locked));
   end if;
   jobs := coalesce(jobs, '{}');
   if cardinality(found_rows) < n then

@@ -3,32 +3,56 @@
 -- worker.run_step runs with the daemon's own rights and without a SET clause, both of which would reach into the user's
 -- function. What needs the tables sits in step_open and step_close.
 
+create or replace function worker.lock_step(function text, lock_key text) returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+  loop
+    perform from worker.step_lock l where l.function = lock_step.function and l.key = lock_key for update;
+    exit when found;
+    insert into worker.step_lock (function, key) values (lock_step.function, lock_key) on conflict do nothing;
+    exit when found;  -- our own uncommitted row is the lock
+    -- Neither: whoever we waited for deleted its row, or inserted and went on. Without the loop we would hold nothing.
+  end loop;
+end
+$$;
+comment on function worker.lock_step(text, text) is 'Takes the lock of a step function and key until the end of the transaction, or 55P03 after lock_timeout';
+
 create or replace function worker.step_open(job bigint, claim bigint, step text, function text, key text) returns boolean
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp set lock_timeout = '2s'
 as $$
 declare
-  lock_key text := coalesce(key, 'job:' || job);
   j record;
+  done boolean;
 begin
   -- The lock comes before everything that is read: a step repeated after a lost connection waits here for its orphan
   -- and then finds the mark.
   begin
-    insert into worker.step_lock (function, key, job_id)
-    values (step_open.function, lock_key, case when key is null then job end)
-    on conflict do nothing;
-    perform from worker.step_lock l where l.function = step_open.function and l.key = lock_key for update;
+    perform worker.lock_step(function, coalesce(key, 'job:' || job));
   exception when lock_not_available then
     raise exception 'step % of job % still runs elsewhere', step, job using errcode = 'WK010';
   end;
 
   select q.claim, q.status, q.cancel_requested_at into j from worker.job_queue q where q.id = job;
   perform worker.check_claim(job, j.status, j.claim, claim, j.cancel_requested_at);
-  return not exists (select from worker.job_step s where s.job_id = job and s.name = step and s.status = 'completed');
+  done := exists (select from worker.job_step s where s.job_id = job and s.name = step and s.status = 'completed');
+  if done then
+    perform worker.leave_lock(job, function, key);
+  end if;
+  return not done;
 end
 $$;
 comment on function worker.step_open(bigint, bigint, text, text, text) is
   'First half of worker.run_step: takes the step''s lock, checks the claim, looks for the mark; true = run it';
+
+create or replace function worker.leave_lock(job bigint, function text, key text) returns void
+language sql volatile
+begin atomic
+  delete from worker.step_lock l where leave_lock.key is null and l.function = leave_lock.function and l.key = 'job:' || job;
+end;
+comment on function worker.leave_lock(bigint, text, text) is
+  'Removes the lock row of a step without a concurrency key, in the step''s own transaction, so that none is left behind';
 
 create or replace function worker.check_claim(job bigint, status text, held bigint, claim bigint, cancelled timestamptz) returns void
 language plpgsql immutable
@@ -45,8 +69,8 @@ $$;
 comment on function worker.check_claim(bigint, text, bigint, bigint, timestamptz) is
   'Raises WK001 when the claim is not current, WK009 when a cancel was asked for';
 
-create or replace function worker.step_close(job bigint, claim bigint, step text, began timestamptz, tags text[], result jsonb)
-returns void
+create or replace function worker.step_close(job bigint, claim bigint, step text, function text, key text, began timestamptz,
+  tags text[], result jsonb) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -61,9 +85,10 @@ begin
   on conflict on constraint job_step_pkey do update set status = 'completed', attempt = excluded.attempt,
     claim = excluded.claim, started_at = excluded.started_at, finished_at = excluded.finished_at, error = null,
     tags = excluded.tags, announced = false, result = excluded.result;
+  perform worker.leave_lock(job, function, key);
 end
 $$;
-comment on function worker.step_close(bigint, bigint, text, timestamptz, text[], jsonb) is
+comment on function worker.step_close(bigint, bigint, text, text, text, timestamptz, text[], jsonb) is
   'Second half of worker.run_step: checks the claim again under a share lock and writes the mark';
 
 create or replace function worker.run_step(job bigint, claim bigint, step text, function text, call text, arguments jsonb,
@@ -80,7 +105,7 @@ begin
   end if;
   began := pg_catalog.clock_timestamp();
   execute call into answer using arguments;
-  perform worker.step_close(job, claim, step, began, tags, answer);
+  perform worker.step_close(job, claim, step, function, key, began, tags, answer);
   result := pg_catalog.left(answer::text, 10000);
 end
 $$;

@@ -1,12 +1,18 @@
 -- Sleeping: polling is the guarantee, the bell a hint (docs/decisions/0004).
 
 create or replace function worker.sleep(me bigint, due double precision, poll double precision) returns void
-language sql volatile security definer set search_path = pg_catalog, pg_temp
+language plpgsql security definer set search_path = pg_catalog, pg_temp set lock_timeout = '2s'
 as $$
+begin
+  -- One sleeper at a time, so that the gate never goes back behind somebody's mark; those who insert pass.
+  lock table worker.asleep in share row exclusive mode;
   insert into worker.asleep as a (process_id, since, due, until)
-  values (me, clock_timestamp(), worker.now() + make_interval(secs => least(coalesce($2, $3), $3)),
-          clock_timestamp() + make_interval(secs => 3 * $3))
-  on conflict (process_id) do update set due = excluded.due, until = excluded.until
+  values (me, clock_timestamp(), worker.now() + make_interval(secs => least(coalesce(sleep.due, poll), poll)),
+          clock_timestamp() + make_interval(secs => 3 * poll))
+  on conflict (process_id) do update set due = excluded.due, until = excluded.until;
+  perform setval('worker.bell', greatest(pg_sequence_last_value('worker.bell'),
+    (select ceil(extract(epoch from max(a.until)))::bigint from worker.asleep a)));
+end
 $$;
 comment on function worker.sleep(bigint, double precision, double precision) is
   'Turns the bell of a process on, or renews it: ring for rows due within the given seconds. Its own transaction, committed before the next look';
@@ -24,3 +30,28 @@ as $$
   select pg_notify('worker', 'test ' || nonce)
 $$;
 comment on function worker.test_ring(text) is 'Rings for a listener''s self-test, from another connection than its own';
+
+create or replace function worker.rings() returns boolean
+language sql stable
+begin atomic
+  select t.tgenabled <> 'D' from pg_trigger t where t.tgrelid = 'worker.job_queue'::regclass and t.tgname = 'ring';
+end;
+comment on function worker.rings() is 'Whether inserts ring: the setting worker.wake, as the database has it';
+
+create or replace function worker.set_ring(rings boolean) returns boolean
+language plpgsql security definer set search_path = pg_catalog, pg_temp set lock_timeout = '5s'
+as $$
+begin
+  if rings = worker.rings() then
+    return false;
+  end if;
+  if rings then
+    alter table worker.job_queue enable trigger ring;
+  else
+    alter table worker.job_queue disable trigger ring;
+  end if;
+  return true;
+end
+$$;
+comment on function worker.set_ring(boolean) is
+  'Turns the ring of inserts on or off for all (worker.wake), for databases whose users PREPARE TRANSACTION or load in bulk; true = changed. The owner''s';

@@ -4,11 +4,11 @@ create or replace function worker.sweep() returns integer
 language plpgsql security definer set search_path = pg_catalog, pg_temp set lock_timeout = '250ms'
 as $$
 begin
-  return worker.sweep_expired() + worker.sweep_parked() + worker.sweep_kept();
+  return worker.sweep_kept() + worker.sweep_expired() + worker.sweep_parked();
 end
 $$;
 comment on function worker.sweep() is
-  'Ends expired rows, queues parked heads whose key is free, and turns notes that outlived the start of their job into jobs; answers with how many rows it touched';
+  'Turns notes that outlived the start of their job into jobs, ends expired rows and queues parked heads whose key is free; answers with how many rows it touched';
 
 create or replace function worker.sweep_expired() returns integer
 language plpgsql set search_path = pg_catalog, pg_temp
@@ -16,10 +16,10 @@ as $$
 declare
   ended integer;
 begin
-  update worker.job_queue j set status = 'skipped', finish_reason = 'expired', queued = false, held_key = null,
-    finished_at = worker.now()
+  update worker.job_queue j set status = 'skipped', finish_reason = 'expired', queued = false, parked = false,
+    held_key = null, finished_at = worker.now()
   where j.ctid = any (array(
-    select q.ctid from worker.job_queue q where q.queued and q.expires_at <= worker.now()
+    select q.ctid from worker.job_queue q where (q.queued or q.parked) and q.expires_at <= worker.now()
     order by q.expires_at limit 1000 for no key update skip locked));
   get diagnostics ended = row_count;
   return ended;
@@ -41,35 +41,48 @@ begin
     from line l where l.key is not null
   )
   select array_agg(l.key) into stranded from line l
-  where l.key is not null
-    and not exists (select from worker.key_slot s where s.key = l.key);
+  where l.key is not null and not exists (
+    select from worker.key_slot s join worker.job_queue j on j.id = s.job_id
+    where s.key = l.key and j.status = 'running');
   if stranded is null then
     return 0;
   end if;
+  delete from worker.key_slot s where s.key = any (stranded) and not exists (
+    select from worker.job_queue j where j.id = s.job_id and j.status = 'running');
   return worker.unpark(stranded);
 end
 $$;
 comment on function worker.sweep_parked() is
-  'Queues the head of every line of parked rows whose key nobody holds: its head was cancelled, deleted, expired or postponed';
+  'Queues the head of every line of parked rows whose key no running job holds: its head was cancelled, deleted, expired or postponed, or its holder deleted';
 
 create or replace function worker.sweep_kept() returns integer
-language plpgsql set search_path = pg_catalog, pg_temp
+language plpgsql set search_path = pg_catalog, pg_temp set lock_timeout = '20ms'
 as $$
 declare
-  renewed integer;
+  notes bigint[] := array(select k.id from worker.kept k order by k.id limit 1000 for update skip locked);
+  j worker.job_queue;
+  added integer;
+  renewed integer := 0;
 begin
-  with orphan as (
-    delete from worker.kept k using worker.job_queue j
-    where j.id = k.job_id and (j.started_at is not null or j.finished_at is not null)
-      and k.id = any (array(select o.id from worker.kept o order by o.id limit 1000 for update skip locked))
-    returning j.id
-  )
-  insert into worker.job_queue (job_type, payload, priority, unique_key, concurrency_key, tenant_id, max_attempts, source)
-  select j.job_type, j.payload, j.priority, j.unique_key, j.concurrency_key, j.tenant_id, j.max_attempts, j.source
-  from worker.job_queue j where j.id in (select o.id from orphan o)
-  order by j.job_type, j.tenant_id, j.unique_key
-  on conflict do nothing;
-  get diagnostics renewed = row_count;
+  -- A note that can be seen while its job still waits has served: the job starts after its producer's commit.
+  delete from worker.kept k where k.id = any (notes) and not exists (
+    select from worker.job_queue q where q.id = k.job_id and (q.started_at is not null or q.finished_at is not null));
+  for j in
+    select q.* from worker.job_queue q
+    where q.id = any (array(select k.job_id from worker.kept k where k.id = any (notes)))
+    order by q.job_type, q.tenant_id, q.unique_key, q.id
+  loop
+    begin
+      insert into worker.job_queue (job_type, payload, priority, unique_key, on_conflict, concurrency_key, tenant_id,
+        max_attempts, source)
+      values (j.job_type, j.payload, j.priority, j.unique_key, 'keep', j.concurrency_key, j.tenant_id, j.max_attempts, j.source);
+      get diagnostics added = row_count;
+      renewed := renewed + added;
+      delete from worker.kept k where k.id = any (notes) and k.job_id = j.id;
+    exception when lock_not_available or unique_violation then
+      null;  -- a producer's open transaction holds the key: the note stays for the next sweep
+    end;
+  end loop;
   return renewed;
 end
 $$;

@@ -68,51 +68,41 @@ end;
 comment on function worker.status() is
   'Every type with its counts (finished ones of the window of worker.job_stats) and every daemon that is alive, silent, or died within the hour';
 
-create or replace function worker.ran(me bigint) returns table (status text, jobs bigint)
+create or replace function worker.remains(me bigint, types text[], out ran jsonb, out left_over jsonb,
+  out next_return double precision)
 language sql stable
 begin atomic
-  select j.status, count(*) from worker.job_queue j
-  where j.claimed_by = me and j.finished_at is not null group by j.status order by j.status;
+  with open as (
+    select case
+        when q.status = 'running' then 'running'
+        when t.name is null then 'undeclared'
+        when not q.job_type = any (types) then 'elsewhere'
+        when t.paused then 'paused'
+        when not t.enabled then 'disabled'
+        when q.parked then 'parked'
+        when q.scheduled_at <= worker.now() then 'claimable'
+        when q.started_at is null then 'scheduled'
+        when q.snoozes > 0 and q.attempt = 0 then 'snoozed'
+        else 'retry' end as reason,
+      count(*) as jobs, min(q.scheduled_at) as due
+    from worker.job_queue q left join worker.job_type t on t.name = q.job_type
+    where q.queued or q.parked or q.status = 'running'
+    group by 1
+  )
+  select
+    (select coalesce(jsonb_object_agg(d.status, d.jobs), '{}') from (
+      select j.status, count(*) as jobs from worker.job_queue j
+      where j.claimed_by = me and j.finished_at is not null group by j.status) d),
+    (select coalesce(jsonb_object_agg(o.reason, o.jobs), '{}') from open o),
+    (select extract(epoch from min(o.due) - worker.now())::double precision from open o
+     where o.reason in ('retry', 'snoozed'));
 end;
-comment on function worker.ran(bigint) is 'The jobs that a process brought to their end, by status';
-
-create or replace function worker.left_over(types text[]) returns table (reason text, jobs bigint)
-language sql stable
-begin atomic
-  select case
-      when q.status = 'running' then 'running'
-      when t.name is null then 'undeclared'
-      when not q.job_type = any (types) then 'elsewhere'
-      when t.paused then 'paused'
-      when not t.enabled then 'disabled'
-      when q.parked then 'parked'
-      when q.scheduled_at <= worker.now() then 'claimable'
-      when q.started_at is null then 'scheduled'
-      when q.snoozes > 0 and q.attempt = 0 then 'snoozed'
-      else 'retry' end as reason,
-    count(*)
-  from worker.job_queue q left join worker.job_type t on t.name = q.job_type
-  where q.status in ('pending', 'running')
-  group by 1 order by 1;
-end;
-comment on function worker.left_over(text[]) is
-  'The jobs not at their end, by the reason why a daemon of these types does not run them now';
-
-create or replace function worker.next_return(types text[]) returns double precision
-language sql stable
-begin atomic
-  select extract(epoch from min(q.scheduled_at) - worker.now())::double precision
-  from worker.job_queue q join worker.job_type t on t.name = q.job_type
-  where q.queued and q.started_at is not null and q.scheduled_at > worker.now()
-    and q.job_type = any (types) and not t.paused and t.enabled;
-end;
-comment on function worker.next_return(text[]) is
-  'Seconds until the next retry or snooze of these types is due, or null; jobs scheduled for later that never ran do not count';
+comment on function worker.remains(bigint, text[]) is
+  'For a drain: the jobs that process me brought to their end, by status; those not at their end, by the reason why a daemon of these types does not run them now; seconds until the next retry or snooze is due';
 
 -- Rights. What people read, and what the daemon's drain reads.
 revoke all on function worker.list_jobs(text, text, text, bigint, integer), worker.show_job(bigint), worker.status(),
-  worker.ran(bigint), worker.left_over(text[]), worker.next_return(text[]) from public;
+  worker.remains(bigint, text[]) from public;
 grant execute on function worker.list_jobs(text, text, text, bigint, integer)
   to worker_enqueue, worker_tenant, worker_read;
-grant execute on function worker.show_job(bigint), worker.status(), worker.ran(bigint), worker.left_over(text[]),
-  worker.next_return(text[]) to worker_read;
+grant execute on function worker.show_job(bigint), worker.status(), worker.remains(bigint, text[]) to worker_read;

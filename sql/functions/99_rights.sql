@@ -11,7 +11,7 @@ grant execute on function worker.cancel(bigint, text) to worker_enqueue, worker_
 
 grant insert (job_type, payload, scheduled_at, priority, unique_key, on_conflict, concurrency_key, tenant_id, max_attempts,
   expires_at, correlation_id, traceparent, source) on worker.job_queue to worker_enqueue, worker_tenant;
-grant select on worker.clock to public;  -- worker.now() runs with its caller's rights
+grant select on worker.clock, worker.bell to public;  -- worker.now() runs with its caller's rights
 grant select on worker.job_queue, worker.job_step, worker.job_type to worker_enqueue, worker_tenant, worker_read;
 grant select on worker.job_event, worker.process, worker.backend, worker.asleep, worker.key_slot to worker_read;
 grant update (cancel_requested_at, cancel_reason) on worker.job_queue to worker_enqueue, worker_operate;
@@ -22,14 +22,14 @@ grant select on worker.migration to worker_run, worker_read;
 grant execute on function
   worker.declare(jsonb), worker.claim(bigint, bigint, text[], integer), worker.unclaim(bigint, bigint),
   worker.settle(bigint, worker.verdict[]), worker.settled(bigint, worker.verdict[]),
-  worker.step_open(bigint, bigint, text, text, text), worker.step_close(bigint, bigint, text, timestamptz, text[], jsonb),
+  worker.step_open(bigint, bigint, text, text, text), worker.step_close(bigint, bigint, text, text, text, timestamptz, text[], jsonb),
   worker.run_step(bigint, bigint, text, text, text, jsonb, text, text[]), worker.step_call(text, text[]), worker.visible_functions(text),
   worker.begin_steps(bigint, bigint, text[]), worker.step_began(bigint, bigint, text), worker.step_failed(bigint, bigint, text, text),
   worker.progress(bigint, bigint, text, jsonb), worker.register(text, integer, text, text[], integer, interval, boolean),
   worker.register_backend(bigint, text), worker.note_backend(bigint, integer, timestamptz, text), worker.beat(bigint, bigint),
   worker.leave(bigint), worker.suspects(bigint), worker.declare_dead(bigint, bigint), worker.mark_dead(bigint, bigint),
   worker.end_backends(bigint), worker.stop_backend(integer, timestamptz, boolean), worker.rescue(bigint, bigint, integer),
-  worker.sleep(bigint, double precision, double precision), worker.wake(bigint), worker.test_ring(text), worker.sweep()
+  worker.sleep(bigint, double precision, double precision), worker.wake(bigint), worker.test_ring(text), worker.rings(), worker.sweep()
 to worker_run;
 
 -- Row-level security. The owner is subject to it too (forced), so every right is a policy that can be read.

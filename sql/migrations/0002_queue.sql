@@ -88,7 +88,7 @@ create index job_queue_due on worker.job_queue (job_type, priority, scheduled_at
 create index job_queue_parked on worker.job_queue (concurrency_key, priority, scheduled_at, id) where parked;
 create unique index job_queue_held on worker.job_queue (job_type, held_key, tenant_id) nulls not distinct where held_key is not null;
 create index job_queue_stop on worker.job_queue (claimed_by) where cancel_requested_at is not null;
-create index job_queue_expiry on worker.job_queue (expires_at) where queued and expires_at is not null;
+create index job_queue_expiry on worker.job_queue (expires_at) where (queued or parked) and expires_at is not null;
 create index job_queue_by_process on worker.job_queue (claimed_by, batch) where claimed_by is not null;
 create index job_queue_trouble on worker.job_queue (id) where trouble;
 create index job_queue_by_type on worker.job_queue (job_type, id);
@@ -118,13 +118,12 @@ create table worker.job_step (
 ) with (fillfactor = 70);
 comment on table worker.job_step is 'Steps of jobs. completed is the mark, written in the step''s own transaction; waiting and running are for eyes only';
 
-create table worker.step_lock (
+create unlogged table worker.step_lock (
   function text not null,
   key      text not null,
-  job_id   bigint,
   primary key (function, key)
 );
-comment on table worker.step_lock is 'One row a (step function, concurrency key), locked while the step runs; job_id only where the key is the job''s own';
+comment on table worker.step_lock is 'One row a (step function, concurrency key), locked while the step runs (docs/decisions/0003)';
 
 create table worker.job_event (
   id     bigint generated always as identity primary key,
@@ -182,6 +181,9 @@ create unlogged table worker.asleep (
   until      timestamptz not null
 ) with (fillfactor = 10);
 comment on table worker.asleep is 'Daemons that want to be rung for rows due before their next look';
+
+create sequence worker.bell as bigint;
+comment on sequence worker.bell is 'The second of the epoch until which somebody may be asleep: the gate before the ring, read without a query';
 
 create table worker.clock (
   one   boolean primary key default true check (one),

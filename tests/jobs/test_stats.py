@@ -12,6 +12,8 @@ from worker.demo.club import Club, Match, PlayerMatch, finish_match, generate, l
 
 OTHER_RULES = {
     "heavy_margin": 2,
+    "points_win": 6,
+    "points_loss": -8,
     "points_goal": 7,
     "points_draw": 5,
     "points_clean_sheet": 3,

@@ -6,9 +6,9 @@
     | 2     | 21 Jan | 1, 3    | 2, 4    | 2 : 2 | 1: 1, 3: 1, 4: 2               | 1: 12, 3: 12, 2: 10, 4: 14   |
     | 3     | 31 Jan | 1, 4    | 2, 6    | 0 : 2 | 2: 1, 6: 1                     | 1, 4: -10, 2, 6: 32          |
     | 4     | 10 Feb | 1, 2    | 3, 4    | 6 : 1 | 1: 3, 2: 3, 4: 1               | 1, 2: 36, 3: -20, 4: -18     |
-    | 5     | 20 Feb | still to be played                                                                       |
+    | 5     | 20 Feb | 1       | 6       | 1 : 0 | being played: counts for nothing                              |
 
-Player 5 is a ringer and player 6 has retired. The second half begins on 1 February. Points by default: won 20,
+Player 5 is a ringer and player 6 has retired. The second half begins on the day of match 4. Points by default: won 20,
 drawn 10, lost -10, heavy (by four) 10 more or less, clean sheet 10, a goal 2; so player 1 in match 1 has
 20 + 10 + 3 * 2 = 36.
 """
@@ -40,6 +40,7 @@ LINE_UPS = {  # match: (player, team, goals)
     2: [(1, "a", 1), (3, "a", 1), (2, "b", 0), (4, "b", 2)],
     3: [(1, "a", 0), (4, "a", 0), (2, "b", 1), (6, "b", 1)],
     4: [(1, "a", 3), (2, "a", 3), (3, "b", 0), (4, "b", 1)],
+    5: [(1, "a", 1), (6, "b", 0)],
 }
 
 
@@ -55,10 +56,10 @@ def season() -> Club:
     return Club(
         tenants=[Tenant(TENANT, "By hand", True)],
         players=[Player(TENANT, n, f"Player {n}", n == 5, n == 6) for n in range(1, 7)],
-        seasons=[Season(TENANT, 1, day(1, 1), day(2, 1), day(2, 28))],
+        seasons=[Season(TENANT, 1, day(1, 1), day(2, 10), day(2, 28))],
         matches=[
             *(Match(TENANT, n, 1, DAYS[n], "finished", *SCORES[n], None) for n in SCORES),
-            Match(TENANT, 5, 1, day(2, 20), "scheduled", None, None, None),
+            Match(TENANT, 5, 1, day(2, 20), "scheduled", 1, 0, None),
         ],
         player_matches=[PlayerMatch(TENANT, n, *entry) for n, entries in LINE_UPS.items() for entry in entries],
     )
@@ -223,12 +224,21 @@ async def test_match_report_compares_with_the_records_before_the_match(played):
     }
 
 
+async def test_the_player_of_the_match_has_more_goals_when_the_points_are_equal(played):
+    await configure(played, TENANT, {"points_win": 4, "points_loss": 2})
+    await played.execute("insert into club.match values ($1, 6, 1, '2026-02-21', 'finished', 3, 2)", TENANT)
+    await played.execute("insert into club.player_match values ($1, 6, 1, 'a', 1), ($1, 6, 2, 'b', 2)", TENANT)
+    await refresh(played, TENANT)
+    report = (await table(played, "match_report", TENANT))[6,]
+    assert report["player_of_the_match"] == 2  # 2 + 2 * 2 points and two goals, against 4 + 2 and one
+
+
 NEWS = ("record", "player_id", "value", "previous", "outcome")
 
 
 async def test_season_honours_and_records(played):
     assert await rows(played, "season_honours") == {
-        (1, "champion", 1): (2, 110, False),  # not decided: match 5 is still to be played
+        (1, "champion", 1): (2, 110, False),  # not decided: match 5 is not over
         (1, "champion", 2): (1, 74, False),
         (1, "top_scorer", 1): (1, 7, False),
         (1, "top_scorer", 2): (2, 5, False),

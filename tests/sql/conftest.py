@@ -200,7 +200,7 @@ async def queue(connection: asyncpg.Connection) -> Queue:
 
 
 @pytest.fixture
-async def session(dsn: str, request: pytest.FixtureRequest) -> AsyncIterator[Callable[..., Awaitable[Queue]]]:
+async def session(dsn: str, roles: dict[str, str]) -> AsyncIterator[Callable[..., Awaitable[Queue]]]:
     """Opens another session, as one of `roles` or as the owner."""
     async with contextlib.AsyncExitStack() as stack:
 
@@ -208,11 +208,9 @@ async def session(dsn: str, request: pytest.FixtureRequest) -> AsyncIterator[Cal
             db = await asyncpg.connect(dsn, server_settings=settings)
             stack.push_async_callback(_end, db)
             if role is not None:
-                names = request.getfixturevalue("roles")
-                await db.execute(f"set session authorization {names[role]}")
+                await db.execute(f"set session authorization {roles[role]}")
             return Queue(db)
 
-        request.getfixturevalue("roles")
         yield open_session
 
 

@@ -396,7 +396,7 @@ class TestTheLostUpdate:
 
 class TestTemplates:
     @pytest.mark.parametrize(
-        ("template", "filled"),
+        ("text", "filled"),
         [
             ("plain text", "plain text"),
             ("", ""),
@@ -413,11 +413,11 @@ class TestTemplates:
             ("%s %I \\1 $1 {name}", "%s %I \\1 $1 ada"),
         ],
     )
-    async def test_names_are_columns_or_payload_keys(self, queue: Queue, template: str, filled: str | None) -> None:
+    async def test_names_are_columns_or_payload_keys(self, queue: Queue, text: str, filled: str | None) -> None:
         job = """jsonb_populate_record(null::worker.job_queue, '{"id": 42, "job_type": "report", "tenant_id": "t1",
             "correlation_id": "c1", "payload": {"name": "ada", "number": 7, "tenant_id": "forged", "id": "forged",
             "flag": true, "list": [1, 2], "nothing": null}}')"""
-        assert await queue.db.fetchval(f"select worker.fill($1, {job})", template) == filled
+        assert await queue.db.fetchval(f"select worker.fill($1, {job})", text) == filled
 
     async def test_a_value_is_never_read_as_a_template(self, queue: Queue) -> None:
         await unique(queue)

@@ -19,13 +19,15 @@ def run(config: ConfigPath = DEFAULT_CONFIG) -> None:
     """
     from worker.cli.reach import address, configured, go
 
-    loaded = configured(config)
+    loaded = configured(config, daemon=True)
     address(loaded)
     go(_serve(loaded))
 
 
 def drain(
-    wait: Annotated[str, typer.Option("--wait", metavar="DURATION", help="Wait so long for retries and snoozes.")] = "0s",
+    wait: Annotated[
+        str, typer.Option("--wait", metavar="DURATION", help="Wait so long for retries and snoozes.")
+    ] = "0s",
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
@@ -39,7 +41,7 @@ def drain(
     from worker.cli.reach import configured, go
 
     patience = seconds(wait, "--wait")
-    report = go(_drain(configured(config), patience))
+    report = go(_drain(configured(config, daemon=True), patience))
     if report is None:
         raise typer.Exit(INTERRUPTED)
     if as_json:
@@ -52,11 +54,12 @@ def drain(
 
 async def _serve(config: "Config") -> None:
     from worker import service
-    from worker.stop import Stop
+    from worker.stop import Stop, leave_behind
 
     stop = Stop()
     stop.on_signals()
     await service.run(config, stop)
+    await leave_behind()
 
 
 async def _drain(config: "Config", patience: float) -> "Report | None":

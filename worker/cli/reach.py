@@ -21,13 +21,16 @@ REACH_SECONDS = 10.0
 T = TypeVar("T")
 
 
-def configured(path: Path) -> Config:
-    """The configuration, its secrets known to the log and its warnings logged."""
-    log.configure()
+def configured(path: Path, *, daemon: bool = False) -> Config:
+    """The configuration, its secrets known to the log and its warnings told; `daemon` logs, other verbs just say."""
+    log.configure(level="info" if daemon else "error")
     config = load(path)
     log.register_secrets(secret_values(config))
     for warning in config.warnings:
-        structlog.get_logger().warning("config.warning", warning=warning)
+        if daemon:
+            structlog.get_logger().warning("config.warning", warning=warning)
+        else:
+            print(f"worker: warning: {log.safe(warning)}", file=sys.stderr)
     return config
 
 

@@ -29,6 +29,8 @@ async def _migrate(config: "Config") -> None:
     url = address(config, direct=True)
     await answering(url)
     applied = await migrations.migrate(url, lambda name: put(f"applied {name}"))
+    if await migrations.set_ring(url, config.worker.wake == "ring"):
+        put(f"worker.wake is {config.worker.wake} now")
     connection = await asyncpg.connect(url, timeout=10)
     try:
         declarations = orjson.dumps(config.declarations()).decode()

@@ -42,20 +42,23 @@ def judge(error: BaseException) -> Said:
     """Exit code and text of an error."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
+    if isinstance(error, WorkerError):
+        return _own(error)
+    if isinstance(error, asyncpg.PostgresError):
+        return _postgres(error)
+    if isinstance(error, OSError | asyncpg.InterfaceError):
+        # A wrong interface error is an address that cannot be used; its own text may hold pieces of the password.
+        return (UNREACHABLE, _lost(error)) if is_transient(error) else (ERROR, _ADDRESS)
+    return ERROR, f"{type(error).__name__}: {error} ({_place(error)}); this is a bug, please report it"
+
+
+def _own(error: WorkerError) -> Said:
     if isinstance(error, SchemaError):
         # With a cause it is a statement that failed, not a schema of another release.
         return ERROR if error.__cause__ else SCHEMA, str(error)
     if isinstance(error, DatabaseUnreachable):
         return _connecting(error)
-    if isinstance(error, WorkerError):
-        return ERROR, "\n".join(error.faults) if isinstance(error, Faults) else str(error)
-    if isinstance(error, asyncpg.PostgresError):
-        return _postgres(error)
-    if isinstance(error, asyncpg.InterfaceError) and not is_transient(error):
-        return ERROR, _ADDRESS
-    if isinstance(error, OSError | asyncpg.InterfaceError):
-        return UNREACHABLE, _lost(error)
-    return ERROR, f"{type(error).__name__}: {error} ({_place(error)}); this is a bug, please report it"
+    return ERROR, "\n".join(error.faults) if isinstance(error, Faults) else str(error)
 
 
 def _connecting(error: DatabaseUnreachable) -> Said:
@@ -70,12 +73,12 @@ def _postgres(error: asyncpg.PostgresError) -> Said:
     if is_transient(error):
         return UNREACHABLE, _lost(error)
     cure = _CURES.get(error.sqlstate or "") or getattr(error, "hint", None)
-    told = f"{error.sqlstate} {error}"
-    return ERROR, f"{cure} ({told})" if cure else told
+    told = f"{error.args[0]} ({error.sqlstate})"  # without DETAIL, which may hold a whole row
+    return ERROR, f"{cure}: {told}" if cure in _CURES.values() else f"{told}; {cure}" if cure else told
 
 
 def _lost(error: BaseException) -> str:
-    said = str(error) or type(error).__name__
+    said = str(error.args[0] if error.args and isinstance(error, asyncpg.PostgresError) else error) or "no answer"
     return f"the database cannot be reached ({said}): is it running, and is database.url right?"
 
 

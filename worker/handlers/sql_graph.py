@@ -11,7 +11,7 @@ import asyncpg
 
 from worker.config import JobType
 from worker.context import Context
-from worker.errors import CancelRequested, DeclarationError, LostClaim, StepsFailed
+from worker.errors import CancelRequested, DeclarationError, LostClaim, StepsFailed, StepTimeout
 from worker.graph import Graph, Step
 from worker.outcome import Completed, Outcome, Snoozed
 from worker.step import DEFAULT_SECONDS, Call, StepBusy
@@ -96,17 +96,18 @@ class _Run:
             self._ended[step.name].set_result(done)
 
     def _judged(self, came: dict[Step, Any]) -> Outcome:
-        errors = {step: error for step, error in came.items() if isinstance(error, Exception)}
+        errors = {step: error for step, error in came.items() if isinstance(error, BaseException)}
         for error in errors.values():
-            if isinstance(error, LostClaim | CancelRequested):
+            if isinstance(error, LostClaim | CancelRequested) or not isinstance(error, Exception):
                 raise error
         counted = {step: error for step, error in errors.items() if not step.optional}
-        failed = [str(error) for error in counted.values() if not isinstance(error, StepBusy)]
+        failed = [error for error in counted.values() if not isinstance(error, StepBusy)]
         if failed:
-            raise StepsFailed("; ".join(failed))
+            late = all(isinstance(error, StepTimeout) for error in failed)
+            raise (StepTimeout if late else StepsFailed)("; ".join(map(str, failed)))
         if counted:
             return Snoozed(BUSY_SECONDS, keep_steps=True)
-        return Completed({step.name: value for step, value in came.items() if not isinstance(value, Exception)})
+        return Completed({step.name: value for step, value in came.items() if step not in errors})
 
 
 class _Permits:

@@ -18,13 +18,15 @@
 --
 -- `set enable_nestloop` and `rows` are for the planner. It takes a club it has no statistics of, new or just loaded, for
 -- one row, and would then read everything once for each row of everything else: minutes instead of milliseconds.
--- Hash joins are right for a club of any size, and the row count keeps the callers from the same mistake.
+-- Hash joins are right for a club of any size, and the row count keeps the callers from the same mistake. Before 18 a
+-- join that cannot be hashed then has a price beyond all thresholds, and would be compiled each time: hence no jit.
 
 create or replace function club.appearances(target_tenant_id uuid)
 returns table (player_id bigint, match_id bigint, club_match bigint, season_id bigint, half integer, played_on date,
                retired boolean, team text, goals integer, margin integer, result text, heavy boolean,
                clean_sheet boolean, points numeric)
-language sql stable rows 30000 set enable_nestloop = off
+language sql stable rows 30000
+set enable_nestloop = off set jit = off
 as $$
 with rules as materialized (
     select * from club.rules where tenant_id = target_tenant_id

@@ -20,6 +20,7 @@ comment on view club.mark is 'What could be a record: the figures of a match, an
 -- The records part, apart from the rest because it is the part with a rule of its own.
 create or replace function club.record_news(target_tenant_id uuid) returns table (match_id bigint, news jsonb)
 language sql stable rows 2000
+set enable_nestloop = off set jit = off -- as club.appearances, and for the same reason
 as $$
 with compared as (
     select mark.match_id, mark.record, mark.player_id, mark.value,

@@ -1,3 +1,4 @@
+-- B2 without the indexes for the lists by type and by tenant.
 -- B2: rows stay; a boolean that only failed and cancelled rows set, and (claimed_by, batch), which settle leaves alone.
 -- The settle of a completed row is HOT.
 create index job_queue_tenant on worker.job_queue (tenant_id, id) where tenant_id is not null;

@@ -1,0 +1,2 @@
+-- When the row number $1 of the finished ones ended.
+select finished_at from worker.job_queue where finished_at is not null order by finished_at offset $1 limit 1

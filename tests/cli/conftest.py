@@ -1,0 +1,15 @@
+"""The command line, with a database and a configuration of its own."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import structlog
+
+from tests.cli.support import Cli
+
+
+@pytest.fixture
+def cli(tmp_path: Path, dsn: str) -> Iterator[Cli]:
+    yield Cli(tmp_path, dsn)
+    structlog.reset_defaults()  # verbs run in this process configure the log

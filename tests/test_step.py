@@ -1,0 +1,345 @@
+"""One step on a real server: its effect once, its end real, its failure on record."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import asyncpg
+import pytest
+
+from tests.heart import Heart, becomes, effects, enqueue, heart, row, until
+from tests.proxy import Proxy, proxied
+from worker.database import Database
+from worker.errors import CancelRequested, LostClaim, StepTimeout
+from worker.job import Job
+from worker.step import Call, StepBusy, StepError, StepRunner
+
+FUNCTIONS = """
+create table fx (job_id bigint, step text, pid integer default pg_backend_pid());
+create function plain(job_id bigint) returns jsonb language sql as
+  $$ insert into fx (job_id, step) values (job_id, 'plain'); select '{"done": true}'::jsonb $$;
+create function asleep(job_id bigint) returns void language plpgsql as
+  $$ begin insert into fx (job_id, step) values (job_id, 'asleep'); perform pg_sleep(600); end $$;
+create function gated(job_id bigint) returns void language plpgsql as
+  $$ begin perform pg_advisory_lock_shared(77); insert into fx (job_id, step) values (job_id, 'gated'); end $$;
+create function swallowing(job_id bigint) returns void language plpgsql as $$
+begin
+  insert into fx (job_id, step) values (job_id, 'swallowing');
+  for i in 1..6000 loop
+    begin
+      perform pg_sleep(0.1);
+    exception when query_canceled then
+      null;
+    end;
+  end loop;
+end $$;
+create function broken(job_id bigint) returns void language plpgsql as
+  $$ begin insert into fx (job_id, step) values (job_id, 'broken');
+     raise exception 'no such season' using errcode = 'P0002'; end $$;
+create sequence tries;
+create function racing(job_id bigint, lost bigint) returns void language plpgsql as $$
+begin
+  insert into fx (job_id, step) values (job_id, 'racing');
+  if nextval('tries') <= lost then raise exception 'deadlock detected' using errcode = '40P01'; end if;
+end $$;
+create table account (id int primary key, n int not null default 0);
+insert into account values (1), (2);
+create function both_ways(job_id bigint, a int, b int) returns void language plpgsql as $$
+begin
+  update account set n = n + 1 where id = a;
+  -- The first time round each waits here until the other has its row too, so that they are bound to meet.
+  if (select last_value < 3 from tries) then
+    perform nextval('tries');
+    for i in 1..600 loop
+      exit when (select last_value >= 3 from tries);
+      perform pg_sleep(0.01);
+    end loop;
+  end if;
+  update account set n = n + 1 where id = b;
+end $$;
+create table parent (id int primary key);
+create table child (id int references parent deferrable initially deferred);
+create function deferred(job_id bigint) returns void language sql as $$ insert into child values (99) $$;
+create function changes_role(job_id bigint) returns void language plpgsql as
+  $$ begin execute 'set role worker_tenant'; end $$;
+"""
+BACKEND = """
+    select a.pid from pg_stat_activity a join worker.backend b using (pid) where b.duty = 'step' and a.state = 'active'
+"""
+
+
+def call(function: str, timeout: float = 60.0, more: str = "", **arguments: object) -> Call:
+    text = f"select to_jsonb(r) from {function}(job_id => ($1 ->> 'job_id')::bigint{more}) r"
+    return Call(function, function, text, arguments, ("tag",), timeout)
+
+
+@pytest.fixture
+async def parts(dsn: str, connection: asyncpg.Connection) -> AsyncIterator[Heart]:
+    await connection.execute(FUNCTIONS)
+    async with heart(dsn) as opened:
+        yield opened
+
+
+@pytest.fixture
+def runner(parts: Heart) -> StepRunner:
+    return StepRunner(parts.database.steps, parts.queue)
+
+
+@pytest.fixture
+async def claimed(parts: Heart, connection: asyncpg.Connection) -> Job:
+    await enqueue(connection)
+    return await parts.one()
+
+
+def of(job: Job, function: str, timeout: float = 60.0, more: str = "", **arguments: object) -> Call:
+    return call(function, timeout, more, job_id=job.id, **arguments)
+
+
+async def begun(parts: Heart, job: Job, *names: str) -> None:
+    await parts.queue.begin_steps(job, list(names))
+
+
+async def mark(connection: asyncpg.Connection, job: Job, step: str) -> asyncpg.Record | None:
+    return await connection.fetchrow("select * from worker.job_step where job_id = $1 and name = $2", job.id, step)
+
+
+async def test_effect_and_mark_are_one(runner, parts, claimed, connection):
+    await begun(parts, claimed, "plain")
+    assert await runner.run(claimed, of(claimed, "plain")) == {"done": True}
+    found = await mark(connection, claimed, "plain")
+    assert (found["status"], found["claim"], found["tags"]) == ("completed", claimed.claim, ["tag"])
+    assert await effects(connection) == {(claimed.id, "plain"): 1}
+
+
+async def test_a_step_that_is_marked_is_not_run_again(runner, parts, claimed, connection):
+    await runner.run(claimed, of(claimed, "plain"))
+    assert await runner.run(claimed, of(claimed, "plain")) is None
+    assert await effects(connection) == {(claimed.id, "plain"): 1}
+
+
+@pytest.fixture
+async def behind(dsn: str, parts: Heart) -> AsyncIterator[tuple[Proxy, StepRunner]]:
+    """A runner whose step connections go through a proxy."""
+    async with proxied(dsn) as proxy:
+        database = Database(dsn, proxy.dsn, 4, "public")
+        await database.open(parts.queue.me)
+        yield proxy, StepRunner(database.steps, parts.queue)
+        await database.close()
+
+
+async def test_a_step_whose_answer_is_lost_takes_effect_once(behind, claimed, connection):
+    proxy, runner = behind
+    proxy.cut_after = b"plain"
+    await runner.run(claimed, of(claimed, "plain"))
+    assert proxy.cuts == 1
+    assert await effects(connection) == {(claimed.id, "plain"): 1}
+
+
+async def test_a_step_that_was_never_sent_takes_effect_once(behind, claimed, connection):
+    proxy, runner = behind
+    proxy.cut_before = b"plain"
+    assert await runner.run(claimed, of(claimed, "plain")) == {"done": True}
+    assert proxy.cuts == 1
+    assert await effects(connection) == {(claimed.id, "plain"): 1}
+
+
+async def test_a_repeated_step_waits_for_its_orphan_and_finds_the_mark(behind, claimed, connection, second):
+    """The connection is lost in the middle of the call; the orphan goes on, commits, and is the only one."""
+    proxy, runner = behind
+    await second.execute("select pg_advisory_lock(77)")
+    # The orphan's server looks for its client only once a second; this one never does.
+    await connection.execute("alter database {} set client_connection_check_interval = 0".format(
+        await connection.fetchval("select current_database()")))  # fmt: skip
+    running = asyncio.create_task(runner.run(claimed, of(claimed, "gated")))
+    waiting = "select count(*) from pg_locks where locktype = 'advisory' and objid = 77 and not granted"
+    await until(connection, waiting)
+    proxy.drop()
+    behind_the_orphan = """
+        select count(*) from pg_stat_activity
+        where wait_event_type = 'Lock' and query like '%run_step%' and wait_event <> 'advisory'"""
+    await until(connection, behind_the_orphan)
+    await second.execute("select pg_advisory_unlock_all()")
+    await asyncio.wait_for(running, 20)
+    assert await effects(connection) == {(claimed.id, "gated"): 1}
+
+
+async def test_a_step_whose_backend_is_ended_takes_effect_once(runner, parts, claimed, connection, second):
+    await second.execute("select pg_advisory_lock(77)")
+    running = asyncio.create_task(runner.run(claimed, of(claimed, "gated")))
+    await until(connection, "select count(*) from pg_locks where locktype = 'advisory' and objid = 77 and not granted")
+    first = await connection.fetchval(BACKEND)
+    await connection.execute("select pg_terminate_backend($1)", first)
+    await second.execute("select pg_advisory_unlock_all()")
+    await asyncio.wait_for(running, 20)
+    assert await effects(connection) == {(claimed.id, "gated"): 1}
+    assert await connection.fetchval("select pid from fx") != first
+
+
+@pytest.mark.parametrize("function", ["asleep", "swallowing"])
+async def test_a_cancelled_step_is_really_stopped(runner, claimed, connection, function):
+    """The fact is on the row before; a function that catches the cancel loses its connection instead."""
+    running = asyncio.create_task(runner.run(claimed, of(claimed, function)))
+    backend = await until(connection, BACKEND)
+    await connection.execute("select worker.cancel($1)", claimed.id)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(running, 20)
+    await until(connection, "select not exists (select from pg_stat_activity where pid = $1)", backend)
+    assert await effects(connection) == {}
+    assert (await mark(connection, claimed, function)) is None
+
+
+async def test_nothing_is_committed_after_the_claim_was_withdrawn(runner, parts, claimed, connection, second):
+    await second.execute("select pg_advisory_lock(77)")
+    running = asyncio.create_task(runner.run(claimed, of(claimed, "gated")))
+    await until(connection, "select count(*) from pg_locks where locktype = 'advisory' and objid = 77 and not granted")
+    await connection.execute(
+        "update worker.job_queue set claim = nextval('worker.claim_seq') where id = $1", claimed.id
+    )
+    await second.execute("select pg_advisory_unlock_all()")
+    with pytest.raises(LostClaim):
+        await asyncio.wait_for(running, 20)
+    assert await effects(connection) == {}
+    assert (await mark(connection, claimed, "gated")) is None
+
+
+async def test_a_cancel_during_the_call_keeps_its_effect_out(runner, claimed, connection, second):
+    await second.execute("select pg_advisory_lock(77)")
+    running = asyncio.create_task(runner.run(claimed, of(claimed, "gated")))
+    await until(connection, "select count(*) from pg_locks where locktype = 'advisory' and objid = 77 and not granted")
+    await connection.execute("select worker.cancel($1)", claimed.id)
+    await second.execute("select pg_advisory_unlock_all()")
+    with pytest.raises(CancelRequested):
+        await asyncio.wait_for(running, 20)
+    assert await effects(connection) == {}
+
+
+async def test_the_statement_timeout_ends_a_step_and_is_recorded(runner, parts, claimed, connection):
+    await begun(parts, claimed, "asleep")
+    with pytest.raises(StepTimeout, match="asleep"):
+        await runner.run(claimed, of(claimed, "asleep", timeout=0.2))
+    found = await mark(connection, claimed, "asleep")
+    assert (found["status"], "timeout" in found["error"]) == ("failed", True)
+    assert await effects(connection) == {}
+    assert await runner.run(claimed, of(claimed, "plain")) == {"done": True}  # the connection is as good as new
+
+
+async def test_a_swallowing_function_does_not_outlive_its_timeout_for_long(runner, claimed, connection):
+    """Its statement timeout is swallowed too; the client's deadline behind it stops it."""
+    with pytest.raises((StepTimeout, StepError)):
+        await asyncio.wait_for(runner.run(claimed, of(claimed, "swallowing", timeout=0.2)), 30)
+    await until(connection, f"select not exists ({BACKEND})")
+    assert await effects(connection) == {}
+
+
+async def test_a_failure_is_recorded_and_its_effect_is_gone(runner, parts, claimed, connection):
+    await begun(parts, claimed, "broken")
+    with pytest.raises(StepError, match="P0002 no such season"):
+        await runner.run(claimed, of(claimed, "broken"))
+    found = await mark(connection, claimed, "broken")
+    assert (found["status"], "no such season" in found["error"]) == ("failed", True)
+    assert await effects(connection) == {}
+
+
+async def test_a_constraint_that_speaks_at_commit_is_a_failure_too(runner, parts, claimed, connection):
+    await begun(parts, claimed, "deferred")
+    with pytest.raises(StepError, match="23503"):
+        await runner.run(claimed, of(claimed, "deferred"))
+    assert (await mark(connection, claimed, "deferred"))["status"] == "failed"
+
+
+async def test_a_missing_function_is_named(runner, parts, claimed):
+    with pytest.raises(StepError, match="42883"):
+        await runner.run(claimed, of(claimed, "gone"))
+
+
+async def test_a_function_that_changes_role_is_no_harm_to_the_next(runner, parts, claimed, connection):
+    with pytest.raises(StepError, match="42501"):
+        await runner.run(claimed, of(claimed, "changes_role"))
+    assert await runner.run(claimed, of(claimed, "plain")) == {"done": True}
+
+
+async def test_a_lost_race_is_repeated(runner, claimed, connection):
+    await runner.run(claimed, of(claimed, "racing", more=", lost => ($1 ->> 'lost')::bigint", lost=3))
+    assert await effects(connection) == {(claimed.id, "racing"): 1}
+    assert await connection.fetchval("select last_value from tries") == 4
+
+
+async def test_a_race_lost_for_ever_is_a_failure(runner, parts, claimed, connection):
+    await begun(parts, claimed, "racing")
+    with pytest.raises(StepError, match="40P01"):
+        await runner.run(claimed, of(claimed, "racing", more=", lost => ($1 ->> 'lost')::bigint", lost=1000))
+    assert await connection.fetchval("select last_value from tries") == 4
+    assert (await mark(connection, claimed, "racing"))["status"] == "failed"
+
+
+async def test_two_steps_that_deadlock_both_take_effect(runner, parts, connection):
+    await connection.execute("alter sequence tries restart; select nextval('tries')")
+    more = ", a => ($1 ->> 'a')::int, b => ($1 ->> 'b')::int"
+    await enqueue(connection)
+    await enqueue(connection)
+    one, other = (await parts.queue.claim(2)).jobs
+    await asyncio.wait_for(
+        asyncio.gather(
+            runner.run(one, of(one, "both_ways", more=more, a=1, b=2)),
+            runner.run(other, of(other, "both_ways", more=more, a=2, b=1)),
+        ),
+        30,
+    )
+    assert await connection.fetchval("select array_agg(n order by id) from account") == [2, 2]
+    deadlocks = "select deadlocks from pg_stat_database where datname = current_database()"
+    await until(connection, f"select ({deadlocks}) > 0")
+
+
+async def test_a_lock_held_elsewhere_for_the_whole_timeout_is_busy(runner, parts, claimed, connection, second):
+    transaction = second.transaction()
+    await transaction.start()
+    await second.execute("insert into worker.step_lock values ('plain', $1)", f"job:{claimed.id}")
+    with pytest.raises(StepBusy):
+        await asyncio.wait_for(runner.run(claimed, of(claimed, "plain", timeout=2.5)), 30)
+    await transaction.rollback()
+    assert await effects(connection) == {}
+    assert (await row(connection, claimed.id))["status"] == "running"
+
+
+async def test_steps_of_one_key_exclude_each_other_across_jobs(runner, parts, connection, second):
+    ids = [await enqueue(connection) for _ in range(2)]
+    # Both running under one key, which the queue itself never does: it is the lock alone that is looked at.
+    jobs = [replace(await parts.one(), concurrency_key="k") for _ in ids]
+    await second.execute("select pg_advisory_lock(77)")
+    running = [asyncio.create_task(runner.run(each, of(each, "gated"))) for each in jobs]
+    await until(
+        connection,
+        "select count(*) = 1 from pg_stat_activity where wait_event_type = 'Lock' and wait_event <> 'advisory'",
+    )
+    assert await connection.fetchval("select count(*) from pg_locks where objid = 77 and not granted") == 1
+    await second.execute("select pg_advisory_unlock_all()")
+    await asyncio.wait_for(asyncio.gather(*running), 20)
+    assert await effects(connection) == {(job_id, "gated"): 1 for job_id in ids}
+
+
+async def test_a_step_of_a_lost_claim_does_not_begin(runner, parts, claimed, connection):
+    await connection.execute("update worker.job_queue set claim = nextval('worker.claim_seq')")
+    with pytest.raises(LostClaim):
+        await runner.run(claimed, of(claimed, "plain"))
+    assert await effects(connection) == {}
+
+
+async def test_a_result_that_is_no_json_for_python_is_no_trouble(runner, parts, claimed, connection):
+    deep = "select (repeat('[', 2000) || repeat(']', 2000))::jsonb where ($1 ->> 'job_id') is not null"
+    answer = await runner.run(claimed, Call("deep", "deep", deep, {"job_id": claimed.id}))
+    assert answer is None or isinstance(answer, (list, str, dict))
+    assert (await mark(connection, claimed, "deep"))["status"] == "completed"
+    long = "select to_jsonb(repeat('x', 50000)) where ($1 ->> 'job_id') is not null"
+    await runner.run(claimed, Call("long", "long", long, {"job_id": claimed.id}))
+    assert (await mark(connection, claimed, "long"))["status"] == "completed"
+
+
+async def test_a_stopped_connection_is_not_used_again(runner, parts, claimed, connection):
+    running = asyncio.create_task(runner.run(claimed, of(claimed, "asleep")))
+    await until(connection, BACKEND)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    await becomes(lambda: parts.database.steps.get_size() - parts.database.steps.get_idle_size() == 0)
+    assert await runner.run(claimed, of(claimed, "plain")) == {"done": True}

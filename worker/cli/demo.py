@@ -1,0 +1,33 @@
+"""`demo`: a shipped system at work, on a database of its own."""
+
+from typing import Annotated
+
+import typer
+
+from worker.cli.options import AsJson
+
+
+def demo(
+    name: Annotated[str, typer.Argument(metavar="[NAME]", help="Which: stats.")] = "stats",
+    as_json: AsJson = False,
+) -> None:
+    """Show a shipped system at work: a fresh private Postgres, a made-up football club, the daemon and its steps.
+
+    With DATABASE_URL set, a fresh database on that server is used instead, and dropped in the end.
+    """
+    from worker.cli.exits import INTERRUPTED, NO
+    from worker.cli.paper import put_json
+    from worker.cli.verdict import say
+    from worker.demo import DEMOS, play
+
+    if name not in DEMOS:
+        raise typer.BadParameter(f"there is no demo {name!r}; there are: {', '.join(DEMOS)}", param_hint="NAME")
+    try:
+        told = play(name, quiet=as_json)
+    except KeyboardInterrupt:
+        raise typer.Exit(INTERRUPTED) from None
+    except Exception as error:  # whatever kept it from happening, the answer to "does it work here?" is no
+        say(error)
+        raise typer.Exit(NO) from None
+    if as_json:
+        put_json(told)

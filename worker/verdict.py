@@ -1,0 +1,68 @@
+"""An outcome as the database takes it: values that Postgres can keep, whatever a handler came back with."""
+
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import orjson
+
+from worker.job import Job
+from worker.outcome import Cancelled, Completed, Failed, Outcome, Retried, Skipped, Snoozed, clean
+
+RESULT_BYTES = 65_536
+
+
+class Verdict(NamedTuple):
+    """An outcome as `worker.settle` takes it; the fields are those of the SQL type `worker.verdict`."""
+
+    id: int
+    claim: int
+    status: str
+    reason: str | None
+    delay: float
+    until: datetime | None
+    counted: bool
+    snoozed: bool
+    keep_steps: bool
+    error: str | None
+    result: str | None
+
+    @classmethod
+    def of(cls, job: Job, outcome: Outcome) -> "Verdict":
+        """What to write for one attempt."""
+        return cls(
+            id=job.id,
+            claim=job.claim,
+            status=outcome.status.value,
+            reason=clean(outcome.reason) if isinstance(outcome, Skipped | Cancelled | Failed) else None,
+            delay=max(outcome.delay, 0.0) if isinstance(outcome, Snoozed | Retried) else 0.0,
+            until=outcome.until if isinstance(outcome, Snoozed) else None,
+            counted=outcome.counted,
+            snoozed=isinstance(outcome, Snoozed),
+            keep_steps=outcome.keep_steps if isinstance(outcome, Snoozed) else True,
+            error=outcome.error if isinstance(outcome, Retried | Failed) else None,
+            result=encode(outcome.result) if isinstance(outcome, Completed) else None,
+        )
+
+
+def encode(value: Any) -> str | None:
+    """A result as JSON that jsonb accepts, or a note that says why it could not be kept; never raises."""
+    if value is None:
+        return None
+    try:
+        encoded = orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS)
+    except (TypeError, ValueError, RecursionError) as error:
+        return orjson.dumps({"not_kept": clean(str(error))}).decode()
+    if len(encoded) > RESULT_BYTES:
+        return orjson.dumps({"not_kept": f"larger than {RESULT_BYTES} bytes", "bytes": len(encoded)}).decode()
+    text = encoded.decode()
+    return orjson.dumps(_without_nul(orjson.loads(text))).decode() if "\\u0000" in text else text
+
+
+def _without_nul(value: Any) -> Any:
+    if isinstance(value, str):
+        return clean(value)
+    if isinstance(value, list):
+        return [_without_nul(item) for item in value]
+    if isinstance(value, dict):
+        return {clean(key): _without_nul(item) for key, item in value.items()}
+    return value
