@@ -279,8 +279,8 @@ async def test_a_cancelled_attempt_stops_every_step(parts, job, graph, connectio
 
 async def test_arguments_come_from_columns_and_payload_with_their_types(parts, connection, tmp_path, dsn):
     await connection.execute(
-        "create function typed(tenant uuid, day date, amount numeric, flag boolean, list jsonb, missing text default 'x'"
-        ") returns text language sql as $$ select concat_ws(' ', tenant, day, amount, flag, list, missing) $$"
+        "create function typed(tenant uuid, day date, amount numeric, flag boolean, list jsonb, other text default 'x'"
+        ") returns text language sql as $$ select concat_ws(' ', tenant, day, amount, flag, list, other) $$"
     )
     text = """
 [job.work]

@@ -75,19 +75,20 @@ class Drain:
 
     async def run(self, poller: Poller, queue: JobQueue) -> None:
         """Claim and run until nothing is left that a claim would get."""
-        until = time.monotonic() + self._patience
+        until, sure = time.monotonic() + self._patience, False
         while True:
             await self._exhaust(poller)
-            if await queue.sweep():  # healed rows and un-parked heads deserve another look
+            # Healed rows and un-parked heads deserve another look, and so does what was committed meanwhile.
+            if await queue.sweep() or await self._exhaust(poller):
                 continue
-            if await self._exhaust(poller):  # the last look, after what was swept or committed meanwhile
+            report, soon = await _remains(queue)
+            if report.left.get("claimable") and not sure:  # due since the last look, or locked by somebody
+                sure = True
                 continue
-            remains = await queue.remains()
-            assert remains is not None
-            soon = remains["next_return"]
             if soon is None or soon > until - time.monotonic():
-                self.report = Report(orjson.loads(remains["ran"]), orjson.loads(remains["left_over"]))
+                self.report = report
                 return
+            sure = False
             await asyncio.sleep(max(soon, 0.0) + 0.005)
 
     async def _exhaust(self, poller: Poller) -> bool:
@@ -101,6 +102,13 @@ class Drain:
             if not poller.in_hand:
                 return anything
             await poller.one_ended()
+
+
+async def _remains(queue: JobQueue) -> tuple[Report, float | None]:
+    """The report as it would be now, and the seconds until the next retry or snooze is due."""
+    row = await queue.remains()
+    assert row is not None
+    return Report(orjson.loads(row["ran"]), orjson.loads(row["left_over"])), row["next_return"]
 
 
 async def _look(poller: Poller) -> Claimed:

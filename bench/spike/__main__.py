@@ -1,4 +1,7 @@
-"""python -m bench.spike [question] [--json]: reads DATABASE_URL, creates and drops databases named spike_*."""
+"""python -m bench.spike [question] [--json]: reads DATABASE_URL, creates and drops databases named spike_*.
+
+One run at a time on a server: runs share the names of their databases.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,9 @@ import json
 
 import uvloop
 
-QUESTIONS = {"1": "tables", "2": "claims", "3": "steps", "4": "wake", "races": "races"}
+QUESTIONS = {
+    "1": "tables", "1b": "changes", "2": "claims", "2b": "answers", "3": "steps", "4": "wake", "races": "races",
+}
 
 
 async def main(question: str, as_json: bool) -> None:

@@ -48,10 +48,12 @@ async def refill() -> None:
             await connection.execute("vacuum worker.job_queue")
 
 
-async def claim(connection: asyncpg.Connection, types: int, size: int) -> float:
+async def claim(connection: asyncpg.Connection, types: int, size: int) -> tuple[float, float]:
+    """Milliseconds on the clock and of the backend's processor; the second is free of the host's other load."""
+    before = harness.processor_time(connection.get_server_pid())
     ms, row = await timed(connection.fetchrow(CLAIM, time.time_ns(), names(types), size))
     assert len(row["jobs"]) == size
-    return ms
+    return ms, (harness.processor_time(connection.get_server_pid()) - before) * 1e3
 
 
 async def buffers(connection: asyncpg.Connection, types: int, size: int) -> int:
@@ -76,7 +78,7 @@ async def look(connection: asyncpg.Connection, types: int) -> float:
 async def measure(rounds: int = 3) -> dict[str, Any]:
     """Claim by claim in turn over all tables and plan modes, so that the load of the host falls on all alike."""
     await prepare()
-    took: dict[tuple[str, str, int, int], list[float]] = {}
+    took: dict[tuple[str, str, int, int], list[tuple[float, float]]] = {}
     touched: dict[tuple[str, str, int, int], int] = {}
     due: dict[tuple[str, str, int], list[float]] = {}
     async with contextlib.AsyncExitStack() as stack:
@@ -98,17 +100,25 @@ async def measure(rounds: int = 3) -> dict[str, Any]:
     for variant in (PLAIN, FRONT, STALE):
         await harness.drop(variant)
     return {
-        "claims": [(*key, p50(values), p99(values), touched[key]) for key, values in took.items()],
+        "claims": [(*key, *spread(values), touched[key]) for key, values in took.items()],
         "next_due": [(*key, p50(values), p99(values)) for key, values in due.items()],
     }
 
 
+def spread(values: list[tuple[float, float]]) -> tuple[float, float, float, float]:
+    clock, processor = zip(*values, strict=True)
+    return p50(clock), p99(clock), p50(processor), p99(processor)
+
+
 def report(result: dict[str, Any]) -> str:
-    base = {row[2:4]: row[4:6] for row in result["claims"] if row[0] == PLAIN}
+    base = {row[2:4]: row[4:8] for row in result["claims"] if row[0] == PLAIN}
     rows = []
-    for *key, middle, worst, pages in sorted(result["claims"], key=lambda row: row[2:4]):
-        base_middle, base_worst = base[tuple(key[2:])]
-        rows.append((*key, middle, worst, middle / base_middle, worst / base_worst, pages))
-    head = ("tables", "plans", "types", "n", "p50 ms", "p99 ms", "p50 ratio", "p99 ratio", "buffers")
+    for *key, pages in sorted(result["claims"], key=lambda row: row[2:4]):
+        figures, unburdened = key[4:], base[tuple(key[2:4])]
+        ratios = [figure / without for figure, without in zip(figures, unburdened, strict=True)]
+        rows.append((*key, *ratios, pages))
+    measures = ("p50", "p99", "CPU p50", "CPU p99")
+    units = [f"{measure} {unit}" for unit in ("ms", "ratio") for measure in measures]
+    head = ("tables", "plans", "types", "n", *units, "buffers")
     due = harness.table(("tables", "plans", "types", "next_due p50", "p99"), result["next_due"])
     return harness.table(head, rows) + "\n\n" + due

@@ -158,18 +158,24 @@ async def measure(jobs: int = 40_000, finished: int = 1_000_000, rounds: int = 3
 
 
 def report(result: dict[str, Any]) -> str:
-    parts = []
-    for title in ("empty", "full"):
-        runs = result[title]
-        base, work = runs["a"]["rate"], runs["a"]["claim_cpu"] + runs["a"]["settle_cpu"]
-        parts += [f"drain, {title}", harness.table(
-            ("variant", "jobs/s", "ratio", "claim p50", "claim p99", "settle p50", "settle p99", "enqueue µs/job",
-             "WAL enqueue", "WAL claim+settle", "claim µs CPU/job", "settle µs CPU/job", "CPU ratio"),
-            [(v, r["rate"], r["rate"] / base, r["claim_p50"], r["claim_p99"], r["settle_p50"], r["settle_p99"],
-              r["enqueue"], r["wal_enqueue"], r["wal"],
-              r["claim_cpu"], r["settle_cpu"], (r["claim_cpu"] + r["settle_cpu"]) / work) for v, r in runs.items()])]
-    parts += ["bytes with the finished rows (heap MB, indexes MB), then ms of lists, seconds of prune", harness.table(
+    sizes = harness.table(
         ("variant", "heap", "indexes", *LISTS, "prune"),
         [(v, heap / 1e6, indexes / 1e6, *(result["lists"][v][name] for name in LISTS), result["prune"][v])
-         for v, (heap, indexes) in result["loaded"].items()])]
-    return "\n\n".join(parts)
+         for v, (heap, indexes) in result["loaded"].items()])
+    return "\n\n".join([
+        "drain, empty tables", drained(result["empty"]),
+        "drain, finished rows in front", drained(result["full"]),
+        "MB with the finished rows, ms of the lists, seconds of the pruning", sizes])
+
+
+def drained(runs: dict[str, dict[str, Any]]) -> str:
+    """Ratios are to the first variant."""
+    base = next(iter(runs.values()))
+    work = base["claim_cpu"] + base["settle_cpu"]
+    names = ("claim_p50", "claim_p99", "settle_p50", "settle_p99", "enqueue", "wal_enqueue", "wal",
+             "claim_cpu", "settle_cpu")
+    head = ("variant", "jobs/s", "ratio", "claim p50 ms", "claim p99", "settle p50", "settle p99", "enqueue µs/job",
+            "WAL enqueue", "WAL claim+settle", "claim CPU µs/job", "settle CPU µs/job", "CPU ratio")
+    return harness.table(head, [
+        (variant, run["rate"], run["rate"] / base["rate"], *(run[name] for name in names),
+         (run["claim_cpu"] + run["settle_cpu"]) / work) for variant, run in runs.items()])

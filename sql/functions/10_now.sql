@@ -21,7 +21,7 @@ comment on function worker.set_clock(timestamptz, interval) is
   'Tests only, owner only: stops the clock at an instant, moves it by a shift, or, called without arguments, sets it going again';
 
 create or replace function worker.tenant_of(role name) returns text
-language plpgsql stable
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
   claims text := nullif(pg_catalog.current_setting('request.jwt.claims', true), '');

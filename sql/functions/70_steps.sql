@@ -118,12 +118,14 @@ as $$
 declare
   f record;
   given text;
+  inputs text[];
+  missing text;
   listed text[] := '{}';
   candidates integer;
 begin
   select count(*) into candidates from pg_catalog.pg_proc p
   where p.oid = any (worker.visible_functions(function));
-  select p.oid, p.prokind, p.proretset, p.prorettype, p.proargnames, p.pronargs, p.pronargdefaults,
+  select p.oid, p.prokind, p.proretset, p.prorettype, p.provariadic, p.proargnames, p.proargmodes, p.pronargs, p.pronargdefaults,
          p.proargtypes::oid[] as argtypes, pg_catalog.format('%I.%I', n.nspname, p.proname) as qualified
   into f from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespace
   where p.oid = any (worker.visible_functions(function))
@@ -132,6 +134,7 @@ begin
     when candidates = 0 then pg_catalog.format('function %s does not exist on search_path %s', function, pg_catalog.current_setting('search_path'))
     when candidates > 1 then pg_catalog.format('function %s is not unique: %s of that name', function, candidates)
     when f.prokind <> 'f' then pg_catalog.format('%s is not a plain function', function)
+    when f.provariadic <> 0 then pg_catalog.format('%s is variadic, and arguments go by name', function)
     when not pg_catalog.has_function_privilege(f.oid, 'execute') then pg_catalog.format('no right to execute %s', function)
     when f.pronargs - f.pronargdefaults > pg_catalog.cardinality(arguments) or f.pronargs < pg_catalog.cardinality(arguments)
       then pg_catalog.format('function %s takes %s arguments (%s), arguments gives %s', function, f.pronargs,
@@ -139,14 +142,23 @@ begin
   if fault is not null then
     return;
   end if;
+  -- Names of results may stand between those of arguments, whose types are listed alone.
+  inputs := case when f.proargmodes is null then f.proargnames else array(
+    select a.name from rows from (pg_catalog.unnest(f.proargnames), pg_catalog.unnest(f.proargmodes)) with ordinality as a (name, mode, place)
+    where a.mode in ('i', 'b') order by a.place) end;
   foreach given in array arguments loop
-    if not given = any (coalesce(f.proargnames[1:f.pronargs], '{}')) then
+    if not given = any (coalesce(inputs, '{}')) then
       fault := pg_catalog.format('function %s has no argument %s: (%s)', function, given, pg_catalog.pg_get_function_identity_arguments(f.oid));
       return;
     end if;
     listed := listed || pg_catalog.format('%I => ($1 ->> %L)::%s', given, given,
-      pg_catalog.format_type(f.argtypes[pg_catalog.array_position(f.proargnames, given) - 1], null));
+      pg_catalog.format_type(f.argtypes[pg_catalog.array_position(inputs, given) - 1], null));
   end loop;
+  select name into missing from pg_catalog.unnest(inputs[1:f.pronargs - f.pronargdefaults]) as name where not name = any (arguments);
+  if found then
+    fault := pg_catalog.format('function %s needs argument %s: (%s)', function, missing, pg_catalog.pg_get_function_identity_arguments(f.oid));
+    return;
+  end if;
   call := pg_catalog.format(case
     when f.prorettype = 'void'::regtype then 'select null::jsonb from %s(%s)'
     when f.proretset then 'select pg_catalog.jsonb_agg(r) from (select * from %s(%s) limit 1000) r'

@@ -165,8 +165,9 @@ begin
     rescues = j.rescues + s.counted::integer
   from stranded s
   where j.ctid = any (rows) and j.id = s.id
-  returning j.id, j.job_type, j.payload::text, j.priority, j.attempt, j.max_attempts, j.claim, j.tenant_id,
-    j.correlation_id, j.traceparent, j.source, j.parent_id, j.concurrency_key, j.rescues, j.snoozes,
+  returning j.id, j.job_type::text, j.payload::text, j.priority::smallint, j.attempt, j.max_attempts::smallint, j.claim,
+    j.tenant_id::text, j.correlation_id::text, j.traceparent::text, j.source::text, j.parent_id, j.concurrency_key::text,
+    j.rescues, j.snoozes,
     extract(epoch from worker.now() - j.scheduled_at)::double precision,
     extract(epoch from j.deadline_at - worker.now())::double precision, s.counted;
   if cardinality(rows) < n then

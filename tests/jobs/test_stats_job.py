@@ -5,6 +5,7 @@ import uuid
 from pathlib import Path
 
 import asyncpg
+import orjson
 import pytest
 
 from tests.heart import daemon, until
@@ -20,8 +21,9 @@ LAST_STEP = "update_aggregated_hall_of_fame"
 
 
 @pytest.fixture
-async def clubs(connection: asyncpg.Connection) -> Club:
-    """Two small clubs whose last matches are still to be played."""
+async def clubs(connection: asyncpg.Connection, config: Config) -> Club:
+    """Two small clubs whose last matches are still to be played; the type is declared, as `worker migrate` does."""
+    await connection.fetch("select * from worker.declare($1::jsonb)", orjson.dumps(config.declarations()).decode())
     await install(connection)
     made = generate(7, players=24, matches=60, tenants=2, seasons=2)
     await club.load(connection, made)

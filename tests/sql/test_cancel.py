@@ -166,4 +166,3 @@ class TestRights:
         job = await queue.enqueue("report")
         with refused("42501"):
             await cancel(await session(who), job)
-

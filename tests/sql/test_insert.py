@@ -1,7 +1,9 @@
 """A plain INSERT is as good as worker.enqueue, whoever writes it and from wherever."""
 
+import contextlib
 from collections.abc import Awaitable, Callable
 
+import asyncpg
 import pytest
 
 from tests.sql.conftest import NOON, Queue, blocked, refused
@@ -111,9 +113,7 @@ class TestApplications:
         assert await other.db.fetch("select id from worker.jobs") == []
         assert (await queue.row(holder))["priority"] == 1
 
-    async def test_a_trigger_on_a_tenants_table(
-        self, queue: Queue, session: Session, roles: dict[str, str]
-    ) -> None:
+    async def test_a_trigger_on_a_tenants_table(self, queue: Queue, session: Session, roles: dict[str, str]) -> None:
         await queue.declare("report", unique_key="match:{match}")
         await queue.db.execute(f"""
             create schema club;
@@ -145,11 +145,8 @@ class TestApplications:
         accepted = set()
         for (column,) in columns:
             value = GRANTED.get(column, "default")
-            try:
+            with contextlib.suppress(asyncpg.InsufficientPrivilegeError):
                 await app.db.execute(f"explain insert into worker.job_queue ({column}) values ({value})")
-            except Exception as error:
-                assert getattr(error, "sqlstate", "") == "42501", (column, error)
-            else:
                 accepted.add(column)
         assert accepted == set(GRANTED)
 
@@ -191,11 +188,10 @@ class TestApplications:
         await queue.enqueue("report")
         before = await queue.db.fetch("select * from worker.job_queue")
         one = await session(who)
-        if statement.endswith("for update"):
+        if statement.endswith("for update") and who == "app":
             # The right to cancel brings row locks along, for one's own pending rows only: none of these.
-            if who == "app":
-                assert await one.db.fetch(statement) == []
-                return
+            assert await one.db.fetch(statement) == []
+            return
         with refused("42501"):
             await one.db.execute(statement)
         assert await queue.db.fetch("select * from worker.job_queue") == before
@@ -205,7 +201,7 @@ class TestChecks:
     @pytest.mark.parametrize(
         ("column", "good", "bad"),
         [
-            ("job_type", ["a", "a" * 63, "stats_update2"], ["", "a" * 64, "A", "2a", "_a", "a-b", "a b", "ä", "a\n", None]),
+            ("job_type", ["a", "a" * 63, "a_2"], ["", "a" * 64, "A", "2a", "_a", "a-b", "a b", "ä", "a\n", None]),
             ("priority", [0, 1000], [-1, 1001]),
             ("max_attempts", [1, 10000], [0, -1, 10001]),
             ("scheduled_at", ["2000-01-01 00:00+00", "9000-01-01 00:00+00"],
@@ -216,7 +212,7 @@ class TestChecks:
             ("tenant_id", ["k" * 200], ["k" * 201]),
             ("correlation_id", ["k" * 200], ["k" * 201]),
             ("traceparent", ["k" * 200], ["k" * 201]),
-            ("source", ["k" * 63], ["k" * 64]),
+            ("source", ["k" * 200], ["k" * 201]),
             ("on_conflict", ["keep"], ["merge", ""]),
         ],
     )  # fmt: skip
@@ -236,7 +232,8 @@ class TestChecks:
         assert await queue.count() == len(good)
 
     @pytest.mark.parametrize(
-        ("letter", "times", "fits"), [("a", 65_527, True), ("a", 65_528, False), ("ü", 32_763, True), ("ü", 32_764, False)]
+        ("letter", "times", "fits"),
+        [("a", 65_527, True), ("a", 65_528, False), ("ü", 32_763, True), ("ü", 32_764, False)],
     )
     async def test_a_payload_has_at_most_65536_bytes(self, queue: Queue, letter: str, times: int, fits: bool) -> None:
         payload = {"a": letter * times}  # nine bytes more as text

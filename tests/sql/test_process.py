@@ -61,7 +61,7 @@ class TestBeat:
     async def test_the_lowest_open_call_never_goes_back(self, queue: Queue) -> None:
         me = await queue.register()
         for told, kept in ((5, 5), (3, 5), (9, 9)):
-            await queue.db.execute("select worker.beat($1, $2)", me, told)
+            await queue.db.execute("select alive from worker.beat($1, $2)", me, told)
             assert await queue.db.fetchval("select open_batch from worker.process") == kept
 
     async def test_hears_only_of_its_own_running_jobs(self, queue: Queue) -> None:
@@ -100,9 +100,7 @@ class TestSuspects:
         await queue.db.execute("update worker.backend set backend_start = backend_start - interval '1 day'")
         assert await suspects(queue, me) == {process: (True, False)}
 
-    async def test_a_start_that_may_not_be_seen_counts_as_alive(
-        self, queue: Queue, session: Session
-    ) -> None:
+    async def test_a_start_that_may_not_be_seen_counts_as_alive(self, queue: Queue, session: Session) -> None:
         other, judge, me = await session(), await session("runner"), await queue.register()
         process = await beating(queue, other)
         hidden = "select backend_start is null from pg_stat_activity where pid = $1"
@@ -283,7 +281,6 @@ class TestRescue:
         jobs = await held(queue, dead, 4)
         other = await session()
         async with other.db.transaction():
-            first = await other.bury(dead, by=me) if False else []
             assert await other.db.fetchval("select worker.mark_dead($1, $2)", me, dead)
             first = await other.rescue(me, 3)
         second = await queue.rescue(third)
@@ -302,7 +299,7 @@ class TestRescue:
         dead, me = await queue.register(), await queue.register()
         await held(queue, dead, batch=1)
         second = await held(queue, dead, batch=2)
-        await queue.db.execute("select worker.beat($1, 2)", dead)
+        await queue.db.execute("select alive from worker.beat($1, 2)", dead)
         assert [job["id"] for job in await queue.bury(dead, by=me)] == [second[0]["id"]]
 
     async def test_does_not_count_when_a_step_was_finished_under_the_claim(self, queue: Queue) -> None:

@@ -23,8 +23,9 @@ def show(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def schema() -> None:
-    """Print the JSON schema of worker.toml, for editors."""
+def schema(config: ConfigPath = DEFAULT_CONFIG) -> None:
+    """Print the JSON schema of worker.toml, for editors; it is the same for every file."""
+    del config  # every verb takes --config; this one need not read it
     from worker.cli.paper import put_json
     from worker.config import config_schema
 

@@ -58,7 +58,8 @@ async def _serve(config: "Config") -> None:
 
     stop = Stop()
     stop.on_signals()
-    await service.run(config, stop)
+    with logged():
+        await service.run(config, stop)
     await leave_behind()
 
 
@@ -74,5 +75,6 @@ async def _drain(config: "Config", patience: float) -> "Report | None":
     await answering(address(config))
     stop, draining = Stop(), Drain(patience)
     stop.on_signals()
-    await service.run(config, stop, instead=draining.run)
+    with logged():
+        await service.run(config, stop, instead=draining.run)
     return draining.report

@@ -1,5 +1,6 @@
 """`demo`: a shipped system at work, on a database of its own."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -9,6 +10,9 @@ from worker.cli.options import AsJson
 
 def demo(
     name: Annotated[str, typer.Argument(metavar="[NAME]", help="Which: stats.")] = "stats",
+    config: Annotated[
+        Path | None, typer.Option("--config", metavar="PATH", help="Start from this file, not from the shipped one.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show a shipped system at work: a fresh private Postgres, a made-up football club, the daemon and its steps.
@@ -23,7 +27,7 @@ def demo(
     if name not in DEMOS:
         raise typer.BadParameter(f"there is no demo {name!r}; there are: {', '.join(DEMOS)}", param_hint="NAME")
     try:
-        told = play(name, quiet=as_json)
+        told = play(name, quiet=as_json, config=config)
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
     except Exception as error:  # whatever kept it from happening, the answer to "does it work here?" is no

@@ -13,6 +13,8 @@ from worker.log import safe
 
 Said = tuple[int, str]
 
+_PACKAGE = Path(__file__).parent.parent
+
 _ADDRESS = (
     "the database address cannot be used: check host and port in database.url or DATABASE_URL; "
     "characters such as / # ? @ : in the password must be percent-encoded"
@@ -40,8 +42,7 @@ def say(error: BaseException) -> int:
 
 def judge(error: BaseException) -> Said:
     """Exit code and text of an error."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
+    error = innermost(error)
     if isinstance(error, WorkerError):
         return _own(error)
     if isinstance(error, asyncpg.PostgresError):
@@ -50,6 +51,19 @@ def judge(error: BaseException) -> Said:
         # A wrong interface error is an address that cannot be used; its own text may hold pieces of the password.
         return (UNREACHABLE, _lost(error)) if is_transient(error) else (ERROR, _ADDRESS)
     return ERROR, f"{type(error).__name__}: {error} ({_place(error)}); this is a bug, please report it"
+
+
+def innermost(error: BaseException) -> BaseException:
+    """The first error of a group: the others are what it led to."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def is_bug(error: BaseException) -> bool:
+    """True for what nobody raised on purpose and no database said: only a traceback helps."""
+    known = (WorkerError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
+    return not isinstance(innermost(error), known)
 
 
 def _own(error: WorkerError) -> Said:
@@ -83,5 +97,6 @@ def _lost(error: BaseException) -> str:
 
 
 def _place(error: BaseException) -> str:
-    frames = traceback.extract_tb(error.__traceback__)
-    return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "nowhere"
+    """Where in this package it came up."""
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).is_relative_to(_PACKAGE)]
+    return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "outside of this package"

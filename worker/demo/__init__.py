@@ -1,23 +1,25 @@
 """The demos: shipped systems at work on a database of their own."""
 
+from pathlib import Path
 from typing import Any
 
 DEMOS = ("stats",)
 
 
-def play(name: str, *, quiet: bool) -> dict[str, Any]:
+def play(name: str, *, quiet: bool, config: Path | None = None) -> dict[str, Any]:
     """Play a demo to its end; answers with what `--json` prints.
 
     Args:
         quiet: keep standard output for the caller, and tell the story on standard error.
+        config: a worker.toml to start from; else the one that comes with the project.
 
     Raises:
         DemoFailed: something that should have happened did not.
     """
     import asyncio
 
-    from worker.demo import stats
+    from worker.demo import daemon, stats
     from worker.demo.teller import Teller
 
     assert name in DEMOS
-    return asyncio.run(stats.play(Teller(quiet=quiet)))
+    return asyncio.run(stats.play(Teller(quiet=quiet), config or daemon.shipped()))

@@ -57,13 +57,13 @@ class Daemon:
 
 
 @asynccontextmanager
-async def daemon(url: str) -> AsyncIterator[Daemon]:
-    """A daemon on the shipped configuration and the database `url`; it does not outlive the block."""
+async def daemon(url: str, base: Path) -> AsyncIterator[Daemon]:
+    """A daemon on the database `url` and the file `base`, with quicker retries; it does not outlive the block."""
     for left in leftovers.of_the_dead(Path(tempfile.gettempdir())):
         shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix=leftovers.mine()) as folder:
         config, log = Path(folder, "worker.toml"), Path(folder, "daemon.log")
-        _configure(config)
+        _configure(base, config)
         started = Daemon(await _start(config, log, url), log)
         try:
             yield started
@@ -77,12 +77,12 @@ def shipped() -> Path:
     return packaged if packaged.is_file() else packaged.parent.parent / "worker.toml"
 
 
-def _configure(path: Path) -> None:
-    text = shipped().read_text(encoding="utf-8")
+def _configure(base: Path, path: Path) -> None:
+    text = base.read_text(encoding="utf-8")
     for pattern, changed in _CHANGES:
         text, found = re.subn(pattern, changed, text, count=1)
         if not found:
-            raise DemoFailed(f"{shipped()} is not the shipped file: it has nothing like {pattern}")
+            raise DemoFailed(f"{base} has nothing like {pattern}, which the demo changes")
     path.write_text(text, encoding="utf-8")
 
 

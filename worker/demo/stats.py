@@ -3,9 +3,11 @@
 import asyncio
 import signal
 import time
+import tomllib
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -13,7 +15,7 @@ import orjson
 
 from worker import migrations
 from worker.demo import club
-from worker.demo.daemon import Daemon, daemon, shipped
+from worker.demo.daemon import Daemon, daemon
 from worker.demo.failure import DemoFailed
 from worker.demo.gantt import chart
 from worker.demo.place import place
@@ -31,7 +33,7 @@ MUTE = "alter table club.match disable trigger user; alter table club.player_mat
 UNMUTE = "alter table club.match enable trigger user; alter table club.player_match enable trigger user"
 
 
-async def play(teller: Teller) -> dict[str, Any]:
+async def play(teller: Teller, config: Path) -> dict[str, Any]:
     """The whole story; SIGTERM and Ctrl-C end it early and leave nothing behind."""
     task = asyncio.current_task()
     assert task is not None
@@ -39,20 +41,20 @@ async def play(teller: Teller) -> dict[str, Any]:
     for wanted in (signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(wanted, task.cancel)
     try:
-        return await _story(teller)
+        return await _story(teller, config)
     except asyncio.CancelledError:
         raise KeyboardInterrupt from None
 
 
-async def _story(teller: Teller) -> dict[str, Any]:
-    began = time.monotonic()
+async def _story(teller: Teller, config: Path) -> dict[str, Any]:
+    began, needs = time.monotonic(), _needs(config)
     teller.title("a fresh database")
     async with place(teller) as url:
         await migrations.migrate(url)
         async with _connected(url) as connection:
             tenant = await _prepare(connection, teller)
-            async with daemon(url) as running:
-                scenes = _Scenes(connection, tenant, running, teller)
+            async with daemon(url, config) as running:
+                scenes = _Scenes(connection, tenant, running, needs, teller)
                 await scenes.ready()
                 steps = await scenes.finish_match()
                 retry = await scenes.stumble()
@@ -83,15 +85,20 @@ async def _prepare(connection: asyncpg.Connection, teller: Teller) -> uuid.UUID:
     return made.tenants[0].id
 
 
+Needs = dict[str, tuple[str, ...]]
+
+
 class _Scenes:
     """What happens once the daemon runs."""
 
-    def __init__(self, connection: asyncpg.Connection, tenant: uuid.UUID, running: Daemon, teller: Teller) -> None:
+    def __init__(
+        self, connection: asyncpg.Connection, tenant: uuid.UUID, running: Daemon, needs: Needs, teller: Teller
+    ) -> None:
         self._connection = connection
         self._tenant = tenant
         self._daemon = running
         self._teller = teller
-        self._needs = _needs()
+        self._needs = needs
 
     async def ready(self) -> None:
         """The daemon has registered."""
@@ -187,9 +194,10 @@ class _Scenes:
             await self._connection.execute(text)
 
 
-def _needs() -> dict[str, tuple[str, ...]]:
-    """What the shipped file says each step needs."""
-    import tomllib
-
-    steps = tomllib.loads(shipped().read_text(encoding="utf-8"))["job"]["stats_update"]["steps"]
-    return {name: tuple(step.get("needs", ())) for name, step in steps.items()}
+def _needs(config: Path) -> Needs:
+    """What the file says each step needs."""
+    try:
+        steps = tomllib.loads(config.read_text(encoding="utf-8"))["job"]["stats_update"]["steps"]
+        return {name: tuple(step.get("needs", ())) for name, step in steps.items()}
+    except (OSError, ValueError, KeyError) as error:
+        raise DemoFailed(f"{config} does not declare the steps of stats_update: {error!r}") from None

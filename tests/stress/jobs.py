@@ -1,0 +1,58 @@
+"""The coroutines that run under stress. What they leave behind lies in files, outside the database."""
+
+import asyncio
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from worker import Context
+
+VIOLATIONS = "violations"
+RUNS = "runs"
+
+
+async def keyed(context: Context) -> object:
+    """Holds the file of its key while it runs; that somebody else holds it already is what must never happen."""
+    folder, payload = Path(context.settings["folder"]), context.payload
+    with held(folder, payload["key"], context.job.id, context.job.claim):
+        await asyncio.sleep(payload["ms"] / 1000)
+    note(folder, RUNS, f"{context.job.id} {context.job.claim}")
+    return {"claim": context.job.claim}
+
+
+async def free(context: Context) -> object:
+    """Runs beside everything."""
+    await asyncio.sleep(context.payload["ms"] / 1000)
+    note(Path(context.settings["folder"]), RUNS, f"{context.job.id} {context.job.claim}")
+    return {"claim": context.job.claim}
+
+
+@contextlib.contextmanager
+def held(folder: Path, key: str, job_id: int, claim: int) -> Iterator[None]:
+    """The lock of one key, freed by the kernel however this process ends; a violation is written down."""
+    handle = os.open(folder / f"key-{key}", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            note(folder, VIOLATIONS, f"{key} {job_id} {claim} {os.getpid()}")
+        yield
+    finally:
+        os.close(handle)
+
+
+def note(folder: Path, name: str, line: str) -> None:
+    """One line, whole or not at all, whoever else writes."""
+    handle = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    try:
+        os.write(handle, f"{line}\n".encode())
+    finally:
+        os.close(handle)
+
+
+def lines(folder: Path, name: str) -> list[list[str]]:
+    """What was noted, word by word."""
+    path = folder / name
+    return [line.split() for line in path.read_text().splitlines()] if path.exists() else []

@@ -1,0 +1,70 @@
+"""A small dose of the stress, and proof that its checker would see a fault."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.heart import becomes
+from tests.processes import die_with_parent
+from tests.stress.__main__ import percentile, summary
+from tests.stress.experiments import _produce_keyed, keyed
+from tests.stress.jobs import VIOLATIONS, held, lines
+from tests.stress.place import Experiment, place
+from tests.support import ROOT
+from worker.embedded import Embedded
+
+pytestmark = pytest.mark.timeout(180)
+
+
+@pytest.fixture
+def server(cluster):
+    if not isinstance(cluster, Embedded):
+        pytest.skip("daemons of the stress test want a server of this run")
+    return cluster
+
+
+async def test_keys_exclude_under_kill(server, tmp_path):
+    async with place(server, tmp_path, seed=1) as here:
+        report = await keyed(here, daemons=3, kills=3)
+    assert report.faults == []
+    assert report.ok
+
+
+async def test_the_checker_sees_the_overlap_of_a_naive_worker(server, tmp_path):
+    """NOT EXISTS, then update: eight of them, one key for many jobs."""
+    async with place(server, tmp_path, seed=1) as here:
+        await here.connection.execute('select worker.declare(\'[{"name": "keyed", "concurrency_key": "{key}"}]\')')
+        await _produce_keyed(here, 400)
+        await here.connection.execute("delete from worker.job_queue where job_type = 'free'")
+        command = [sys.executable, "-m", "tests.stress.naive", here.dsn, str(here.folder)]
+        naive = [subprocess.Popen(command, cwd=ROOT, preexec_fn=die_with_parent) for _ in range(8)]  # noqa: PLW1509, ASYNC220
+        await becomes(lambda: all(each.poll() is not None for each in naive), 90)
+        assert [each.returncode for each in naive] == [0] * 8
+        assert lines(here.folder, VIOLATIONS)
+
+
+def test_a_second_holder_is_written_down(tmp_path: Path) -> None:
+    with held(tmp_path, "k", 1, 1):
+        assert lines(tmp_path, VIOLATIONS) == []
+        with held(tmp_path, "k", 2, 2):
+            pass
+    with held(tmp_path, "k", 3, 3):
+        pass
+    assert [line[:3] for line in lines(tmp_path, VIOLATIONS)] == [["k", "2", "2"]]
+
+
+def test_fewer_faults_than_planned_is_a_failure() -> None:
+    assert Experiment("x", planned=2, injected=2).ok
+    assert not Experiment("x", planned=2, injected=1).ok
+    assert not Experiment("x", planned=0, faults=["one"]).ok
+
+
+def test_the_summary_is_one_json_object() -> None:
+    told = summary("fast", 7, [Experiment("a", 1, 1, recovery=[1.0, 3.0]), Experiment("b", 1, 0)])
+    assert json.loads(json.dumps(told))["ok"] is False
+    assert [each["ok"] for each in told["experiments"]] == [True, False]
+    assert told["recovery_p99_s"] == 3.0
+    assert percentile([1.0, 2.0, 3.0], 0.5) == 2.0
