@@ -129,7 +129,8 @@ async def test_every_connection_is_registered_with_its_start(parts, connection):
         pid, start,
     )  # fmt: skip
     assert (found["duty"], found["process_id"]) == ("step", parts.queue.me)
-    assert await connection.fetchval("select count(*) from worker.backend where duty = 'control'") >= 1
+    await parts.queue.claim(1)
+    assert await connection.fetchval("select count(*) from worker.backend where duty = 'control'") == 1
 
 
 async def test_a_connection_that_was_ended_is_replaced(parts, connection):
@@ -143,14 +144,13 @@ async def test_a_connection_that_was_ended_is_replaced(parts, connection):
                 assert await used.fetchval("select pg_backend_pid()") != pid
 
 
-async def test_a_borrower_that_is_cancelled_gives_back(parts):
+async def test_a_borrower_that_is_cancelled_gives_back(parts, connection):
     async def borrower() -> None:
         async with borrowed(parts.database.steps) as used:
             await used.execute("select pg_sleep(600)")
 
     task = asyncio.create_task(borrower())
-    while parts.database.steps.get_size() == parts.database.steps.get_idle_size():
-        await asyncio.sleep(0)
+    await until(connection, "select count(*) from pg_stat_activity where wait_event = 'PgSleep'")
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

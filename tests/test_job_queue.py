@@ -75,6 +75,8 @@ async def waiting_claim(parts, connection, second):
     """A claim in flight: it waits for its process row, which `second` holds until it rolls back."""
     for name in ("claim(bigint, bigint, text[], integer)", "unclaim(bigint, bigint)"):
         await connection.execute(f"alter function worker.{name} set lock_timeout = '30s'")
+    async with parts.database.control.acquire(), parts.database.control.acquire():
+        pass  # two that are connected: to register a new one, too, waits for the process row
     job_id = await enqueue(connection)
     await second.execute("begin")
     await second.execute("select from worker.process where id = $1 for update", parts.queue.me)

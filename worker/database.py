@@ -6,7 +6,7 @@ functions. Both are registered in the database under this process, so that its s
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from typing import Any
 
@@ -20,6 +20,7 @@ CONTROL_CONNECTIONS = 4
 CONTROL_SECONDS = 30.0  # deadline of one control call
 CONNECT_SECONDS = 10.0
 ACQUIRE_SECONDS = 300.0
+RELEASE_SECONDS = 5.0  # for the reset, and for a cancelled statement to end
 PERSIST_SECONDS = 15.0
 
 # In one message. DISCARD ALL would drop the prepared statements that asyncpg caches; its own reset leaves role and
@@ -27,6 +28,10 @@ PERSIST_SECONDS = 15.0
 FULL_RESET = (
     "reset session authorization; reset all; discard temp; select pg_advisory_unlock_all(); unlisten *; close all"
 )
+
+# Whatever a call of the database can end with. The internal ones come from a connection that a stop or a restart caught
+# in the middle of a message.
+DATABASE_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
 
 _PASSING = ("08", "40001", "40P01", "53", "55P03", "57014", "57P0", "25006")
 
@@ -124,7 +129,7 @@ class Database:
             try:
                 async with asyncio.timeout(5):
                     await pool.close()
-            except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            except DATABASE_ERRORS:
                 pool.terminate()
 
     async def _pool(
@@ -163,8 +168,10 @@ async def borrowed(pool: "asyncpg.Pool[asyncpg.Record]", seconds: float = ACQUIR
     try:
         yield connection
     finally:
-        # A release that is itself cancelled would leave the connection lent for ever.
-        await asyncio.shield(pool.release(connection, timeout=CONTROL_SECONDS))
+        # A release that is itself cancelled would leave the connection lent for ever. One that fails has ended the
+        # connection, which is no news about the work that was done on it.
+        with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+            await asyncio.shield(pool.release(connection, timeout=RELEASE_SECONDS))
 
 
 def persistently(seconds: float = PERSIST_SECONDS) -> tenacity.AsyncRetrying:
@@ -195,7 +202,7 @@ async def wait_until_up(url: str, seconds: float | None = None) -> None:
             with attempt:
                 connection = await asyncpg.connect(url, timeout=CONNECT_SECONDS)
                 await connection.close(timeout=CONTROL_SECONDS)
-    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+    except DATABASE_ERRORS as error:
         raise DatabaseUnreachable(f"the database does not let us in: {type(error).__name__}: {error}") from None
 
 

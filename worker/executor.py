@@ -107,8 +107,8 @@ class Executor:
 
     async def _handle(self, job: Job, stop: "asyncio.Future[JobError]") -> Any:
         seconds, late = _limit(self._types[job.job_type], job)
-        if seconds <= 0:
-            return late
+        if stop.done() or seconds <= 0:
+            return stop.result() if stop.done() else late
         handler = asyncio.create_task(self._call(job), name=f"job {job.id}")
         both: set[asyncio.Future[Any]] = {handler, stop}
         await asyncio.wait(both, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)

@@ -20,7 +20,7 @@ from typing import Any
 import asyncpg
 import structlog
 
-from worker.database import Connection, connect, register
+from worker.database import DATABASE_ERRORS, Connection, connect, is_transient, register
 
 YOUNG_SECONDS = 5.0  # a session younger than this says nothing about lapsed leases
 WATCH_SECONDS = 0.1
@@ -78,6 +78,7 @@ class Lease:
         self._stopping = threading.Event()
         self._confirmed = _now()
         self._fenced = False
+        self._failing = False
         self._dead = False
         self._seen_missing: dict[int, float] = {}
         self._session_at = _now()
@@ -117,7 +118,7 @@ class Lease:
         finally:
             watcher.cancel()
             if connection is not None:
-                with suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                with suppress(*DATABASE_ERRORS):
                     await connection.close(timeout=1)
 
     async def _turn(self, connection: Connection | None) -> Connection | None:
@@ -126,17 +127,32 @@ class Lease:
                 connection = connection or await self._connect()
                 await self._beat(connection)
                 await self._judge(connection)
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-            if not self._registered.done() and self.me == 0 and isinstance(error, asyncpg.PostgresError):
-                self._loop.call_soon_threadsafe(_fail, self._registered, error)
-                self._stopping.set()
+        except DATABASE_ERRORS as error:
+            self._missed(error)
             if connection is not None:
                 connection.terminate()
             return None
+        self._failing = False
         return connection
+
+    def _missed(self, error: BaseException) -> None:
+        if not self._failing:
+            _log.warning("lease.beat_missed", error=type(error).__name__, sqlstate=getattr(error, "sqlstate", None))
+        self._failing = True
+        if not self._registered.done() and not is_transient(error):
+            self._loop.call_soon_threadsafe(_fail, self._registered, error)
+            self._stopping.set()
 
     async def _connect(self) -> Connection:
         connection = await connect(self._url, "beat", statement_timeout="5s")
+        try:
+            await self._enter(connection)
+        except BaseException:
+            connection.terminate()
+            raise
+        return connection
+
+    async def _enter(self, connection: Connection) -> None:
         if self.me == 0:
             version, types, slots = self._about
             lease = timedelta(seconds=self._terms.lease)
@@ -147,7 +163,6 @@ class Lease:
         await register(connection, self.me, "beat")
         self._session_at = _now()
         self._seen_missing.clear()
-        return connection
 
     async def _beat(self, connection: Connection) -> None:
         sent = _now()

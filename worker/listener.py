@@ -7,10 +7,9 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
-import asyncpg
 import structlog
 
-from worker.database import connect, register
+from worker.database import DATABASE_ERRORS, connect, register
 
 TEST_EVERY = 60.0  # seconds; it also finds a connection that is only half there
 TEST_SECONDS = 2.0
@@ -47,7 +46,7 @@ class Listener:
             try:
                 await self._listen()
                 pause = 0.1
-            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            except DATABASE_ERRORS as error:
                 _log.info("listener.lost", error=type(error).__name__)
             self.hearing = False
             self._on_ring(True)  # what was missed meanwhile is found by looking
@@ -63,7 +62,7 @@ class Listener:
             await connection.add_listener("worker", self._on_notify)
             await self._keep_testing(closed)
         finally:
-            with suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            with suppress(*DATABASE_ERRORS):
                 await connection.close(timeout=1)
 
     async def _keep_testing(self, closed: asyncio.Event) -> None:

@@ -4,11 +4,10 @@ import asyncio
 import random
 import time
 
-import asyncpg
 import structlog
 
 from worker.bell import Bell
-from worker.database import is_transient
+from worker.database import DATABASE_ERRORS, is_transient
 from worker.errors import Interrupted, JobError
 from worker.executor import Executor
 from worker.job import Job
@@ -64,7 +63,7 @@ class Poller:
                     await self._bell.off()
                 elif not looked.parked:
                     await self._bell.rest(looked)
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            except DATABASE_ERRORS as error:
                 failures += 1
                 await self._failed(error, failures)
 

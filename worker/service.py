@@ -16,7 +16,7 @@ from worker import migrations
 from worker.bell import Bell
 from worker.config import Config, secret_values
 from worker.context import Context
-from worker.database import Database, wait_until_up
+from worker.database import DATABASE_ERRORS, Database, wait_until_up
 from worker.errors import CancelRequested, LostClaim, ProcessDead
 from worker.executor import Executor
 from worker.handlers import build
@@ -128,7 +128,7 @@ class Service:
             raise ProcessDead(f"process {me} was declared dead")
 
     async def _drain(self, stop: Stop) -> None:
-        with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+        with suppress(*DATABASE_ERRORS):
             await self.bell.off()
         if self._dead.is_set():
             self.poller.interrupt(self._executor.running(), LostClaim("this process was declared dead"))
@@ -136,7 +136,7 @@ class Service:
             return
         await self.poller.drain(self._config.worker.grace, stop.hurry)
         if self.poller.in_hand == 0:
-            with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+            with suppress(*DATABASE_ERRORS):
                 await self.queue.give_back()  # of a claim that the stop cut short
                 await self.queue.leave()
 

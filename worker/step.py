@@ -15,7 +15,7 @@ import asyncpg
 import orjson
 import structlog
 
-from worker.database import Connection, borrowed, is_transient, persistently
+from worker.database import DATABASE_ERRORS, Connection, borrowed, is_transient, persistently
 from worker.errors import CancelRequested, JobError, LostClaim, StepTimeout
 from worker.job import Job
 from worker.job_queue import JobQueue, OpenStep
@@ -95,7 +95,7 @@ class StepRunner:
         # For eyes only: the verdict carries the failure as well, so trouble here must not become the step's.
         try:
             await writing
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        except DATABASE_ERRORS as error:
             _log.info("step.not_shown", error=type(error).__name__)
 
     async def _persist(self, job: Job, call: Call) -> Any:
@@ -103,7 +103,7 @@ class StepRunner:
         while True:
             try:
                 return await self._once(job, call)
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            except DATABASE_ERRORS as error:
                 sqlstate = getattr(error, "sqlstate", None)
                 if sqlstate == "WK010" and time.monotonic() < until:
                     continue
@@ -150,7 +150,7 @@ class StepRunner:
             if hard or not sent.done():
                 await self._queue.stop_backend(pid, start, hard=True)
                 await asyncio.wait({sent}, timeout=END_SECONDS)
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        except DATABASE_ERRORS as error:
             _log.warning("step.stop_failed", error=type(error).__name__)
         finally:
             with suppress(asyncpg.InterfaceError):  # the server ended it, and the pool has let it go already

@@ -4,10 +4,9 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 
-import asyncpg
 import structlog
 
-from worker.database import is_transient
+from worker.database import DATABASE_ERRORS, is_transient
 from worker.job_queue import JobQueue
 from worker.poller import Poller
 
@@ -24,7 +23,7 @@ async def every(seconds: float, duty: Callable[[], Awaitable[object]], hurry: as
     while True:
         try:
             await duty()
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        except DATABASE_ERRORS as error:
             if not is_transient(error):
                 raise
             _log.warning("duty.failed", duty=getattr(duty, "__name__", str(duty)), error=type(error).__name__)

@@ -2,10 +2,12 @@
 
 import asyncpg
 import pytest
+import structlog
 
 from tests.cli.support import Cli
+from worker import log
 from worker.cli import reach
-from worker.cli.verdict import judge
+from worker.cli.verdict import judge, logged
 from worker.errors import DatabaseUnreachable, DeclarationError, SchemaError
 
 NOBODY = "postgresql://u:geheim@127.0.0.1:1/x"
@@ -99,3 +101,18 @@ def test_exit_codes(error: BaseException, code: int) -> None:
     assert found == code
     assert text
     assert "geheim" not in text
+
+
+def test_a_bug_leaves_its_traceback_but_no_values(capsys: pytest.CaptureFixture[str]) -> None:
+    def crash() -> None:
+        password = "geheim"
+        with logged():
+            raise ExceptionGroup("duties", [ZeroDivisionError(len(password))])
+
+    log.configure(json=True)
+    with pytest.raises(ExceptionGroup):
+        crash()
+    said = capsys.readouterr().err
+    assert "service.crashed" in said
+    assert "test_errors.py" in said
+    structlog.reset_defaults()

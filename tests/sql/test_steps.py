@@ -349,7 +349,7 @@ class TestCall:
         await queue.db.execute("""
             create schema deep;
             create function deep.plain(a integer, b text default 'z') returns text language sql as $$ select a || b $$;
-            create function public.plain(a integer, b text default 'z') returns text language sql as $$ select a || b $$;
+            create function public.plain(a int, b text default 'z') returns text language sql as $$ select a || b $$;
             create function public.twice(a integer) returns integer language sql as $$ select 1 $$;
             create function public.twice(a text) returns integer language sql as $$ select 1 $$;
             create procedure public.act() language sql as $$ select 1 $$;

@@ -54,6 +54,7 @@ def drain(
 
 async def _serve(config: "Config") -> None:
     from worker import service
+    from worker.cli.verdict import logged
     from worker.stop import Stop, leave_behind
 
     stop = Stop()
@@ -66,7 +67,7 @@ async def _serve(config: "Config") -> None:
 async def _drain(config: "Config", patience: float) -> "Report | None":
     from worker import service
     from worker.cli.reach import address, answering
-    from worker.cli.verdict import Refused
+    from worker.cli.verdict import Refused, logged
     from worker.drain import Drain
     from worker.stop import Stop
 

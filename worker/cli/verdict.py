@@ -2,9 +2,12 @@
 
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import asyncpg
+import structlog
 
 from worker.cli.exits import ERROR, SCHEMA, UNREACHABLE
 from worker.database import is_transient
@@ -64,6 +67,17 @@ def is_bug(error: BaseException) -> bool:
     """True for what nobody raised on purpose and no database said: only a traceback helps."""
     known = (WorkerError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
     return not isinstance(innermost(error), known)
+
+
+@contextmanager
+def logged() -> Iterator[None]:
+    """A daemon that dies of a bug leaves its traceback in the log, without the values of variables."""
+    try:
+        yield
+    except Exception as error:
+        if is_bug(error):
+            structlog.get_logger().error("service.crashed", exc_info=error)
+        raise
 
 
 def _own(error: WorkerError) -> Said:
