@@ -78,6 +78,19 @@ async def test_declared_dead_it_comes_back_under_a_new_id(config, connection):
         assert not task.done()
 
 
+async def test_declared_dead_is_not_the_jobs_fault(config, connection):
+    """What it ran is handed back uncounted where no rescuer was faster: the job has one attempt only, and keeps it."""
+    async with daemon(config) as (_, task, me):
+        held = await enqueue(connection, "wait", max_attempts=1)
+        await until(connection, RUNNING, held)
+        await connection.execute("update worker.process set dead_at = now() where id = $1", me)
+        again = "select status = 'running' and claimed_by <> $2 from worker.job_queue where id = $1"
+        await until(connection, again, held, me)
+        found = await row(connection, held)
+        assert (found["attempt"], found["rescues"], found["errors"]) == (1, 0, None)
+        assert not task.done()
+
+
 async def test_declared_dead_while_it_claims_without_a_pause(config, connection):
     """The database may refuse a claim before the next beat is told: the same, and no crash."""
     async with daemon(config) as (_, task, me):

@@ -56,6 +56,7 @@ async def test_hurry_does_not_wait():
 
     async def duty(time):
         hurry.set()
+        await asyncio.sleep(0)
 
     await run(duty, 10, hurry, seconds=3600)
 

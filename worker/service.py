@@ -17,7 +17,7 @@ from worker.bell import Bell
 from worker.config import Config, secret_values
 from worker.context import Context
 from worker.database import DATABASE_ERRORS, Database, wait_until_up
-from worker.errors import CancelRequested, LostClaim, ProcessDead
+from worker.errors import CancelRequested, Interrupted, ProcessDead
 from worker.executor import Executor
 from worker.handlers import build
 from worker.job import Job
@@ -131,7 +131,7 @@ class Service:
         with suppress(*DATABASE_ERRORS):
             await self.bell.off()
         if self._dead.is_set():
-            self.poller.interrupt(self._executor.running(), LostClaim("this process was declared dead"))
+            self.poller.interrupt(self._executor.running(), Interrupted("this process was declared dead"))
             await self.poller.drain(0, stop.hurry)
             return
         await self.poller.drain(self._config.worker.grace, stop.hurry)

@@ -81,10 +81,8 @@ async def test_the_claim_looks_through_the_due_index_only(queue: Queue, executed
         assert look.count("job_queue_due") >= 3, look  # the first hop, the next hops, the rows of a line
         assert "LockRows" in look
         assert "Sort Key: q." not in look, "rows of a line come in the index's order"
-        lines = [line for line in look.splitlines() if "Index Cond" in line]
-        assert any("scheduled_at" in line and "<=" in line for line in lines), (
-            "future rows are out of the index's bounds"
-        )
+        bounds = [line for line in look.splitlines() if "Index Cond" in line and "scheduled_at" in line]
+        assert ["<=" in bound for bound in bounds] == [True], "future rows are outside the index's bounds"
 
 
 async def test_a_start_finds_its_rows_by_their_place(queue: Queue, executed: tuple[Queue, list[str]]) -> None:

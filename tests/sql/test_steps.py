@@ -11,7 +11,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from tests.sql.conftest import Queue, blocked, refused, verdict
+from tests.sql.conftest import PATIENCE, Queue, blocked, refused, until_blocked, verdict
 
 Session = Callable[..., Awaitable[Queue]]
 
@@ -286,6 +286,49 @@ class TestOrphans:
             assert (await run_step(steps, job, step=second_step, key=key))["ran"] is True
         await change.rollback()
 
+    async def test_the_lock_of_a_key_that_was_used_before_is_a_lock_too(self, steps: Queue, session: Session) -> None:
+        job = await claimed(steps)
+        await run_step(steps, job, step="before", key="k")
+        holder = await session()
+        change = holder.db.transaction()
+        await change.start()
+        await run_step(holder, job, step="a", key="k")
+        async with blocked(holder, steps, run_step(steps, job, step="b", key="k")) as second:
+            await change.commit()
+            assert (await second)["ran"] is True
+
+    @pytest.mark.parametrize("key", [None, "k"])
+    async def test_of_two_that_wait_for_a_lock_one_gets_it(
+        self, steps: Queue, session: Session, key: str | None
+    ) -> None:
+        job = await claimed(steps)
+        sessions = [await session() for _ in range(3)]
+        changes = [each.db.transaction() for each in sessions]
+        for change in changes:
+            await change.start()
+        holder, *waiting = sessions
+        await run_step(holder, job, step="a", key=key)
+        tasks = [
+            asyncio.ensure_future(run_step(each, job, step=step, key=key))
+            for each, step in zip(waiting, "bc", strict=True)
+        ]
+        await until_blocked(steps, *waiting)
+        await changes[0].commit()
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED, timeout=PATIENCE)
+        assert len(done) == 1
+        first = tasks.index(done.pop())
+        await until_blocked(steps, waiting[1 - first])
+        await changes[1 + first].commit()
+        assert (await tasks[1 - first])["ran"] is True
+        await changes[2 - first].commit()
+        assert [mark[0] for mark in await marks(steps)] == ["a", "b", "c"]
+
+    async def test_a_lock_of_one_job_alone_leaves_nothing_behind(self, steps: Queue) -> None:
+        job = await claimed(steps)
+        for _ in range(2):
+            await run_step(steps, job)
+        assert await steps.count("worker.step_lock") == 0
+
     async def test_another_function_of_the_same_job_runs_beside_it(self, steps: Queue, session: Session) -> None:
         job = await claimed(steps)
         other = await session()
@@ -484,7 +527,7 @@ create function public.rescue_one(job bigint) returns boolean language plpgsql a
 async def test_thousands_of_rescues_against_the_end_of_a_step_accept_no_stale_mark(
     steps: Queue, session: Session
 ) -> None:
-    races, most_seconds = 2000, 12.0
+    races, most_seconds = 4000, 12.0
     runner, other = await session(), await session()
     await steps.db.execute(RESCUE_ONE)
     await steps.declare("race")

@@ -153,6 +153,21 @@ class TestNotes:
         assert await queue.sweep() == 1
         assert [job["payload"] for job in await queue.take()] == ['{"number": 2}']
 
+    async def test_a_sweep_at_work_on_a_note_does_not_hold_up_the_claim_of_its_job(
+        self, queue: Queue, session: Session
+    ) -> None:
+        await queue.declare("report", unique_key="one")
+        job = await queue.enqueue("report")
+        await queue.enqueue("report")
+        sweeper = await session()
+        change = sweeper.db.transaction()
+        await change.start()
+        await sweeper.sweep()
+        assert (await queue.claim()).ids == [job]
+        await change.commit()
+        await queue.sweep()
+        assert await queue.statuses() == {job: "running"}
+
     @pytest.mark.parametrize("on_conflict", ["keep", "refuse", "replace"])
     async def test_meets_a_newer_waiting_job_as_keep_whatever_the_type_declares(
         self, queue: Queue, on_conflict: str

@@ -59,8 +59,8 @@ async def keyed(place: Place, daemons: int, kills: int) -> Experiment:
     report = Experiment("key-exclusion-under-kill", kills)
     config = place.configure(KEYED)
     await place.started(*[place.spawn(config) for _ in range(daemons)])  # they declare the key, so the jobs come after
-    await _produce_keyed(place, 400)
-    producing = asyncio.create_task(_keep_producing(place, _produce_keyed, 300))
+    await produce_keyed(place, 400)
+    producing = asyncio.create_task(_keep_producing(place, produce_keyed, 300))
     report.injected = await place.kills(kills, config, 0.5, daemons // 2)
     producing.cancel()
     await asyncio.gather(producing, return_exceptions=True)
@@ -176,10 +176,11 @@ async def zombie(place: Place, rounds: int) -> Experiment:
     return report
 
 
-async def _produce_keyed(place: Place, count: int) -> None:
+async def produce_keyed(place: Place, count: int, keys: int = KEYS) -> None:
+    """Jobs of random keys and lengths; each fourth one is free of a key."""
     chance = place.chance
     payloads = [
-        f'{{"key": "{chance.randrange(KEYS)}", "ms": {chance.randrange(1, 40)}}}' for _ in range(count)
+        f'{{"key": "{chance.randrange(keys)}", "ms": {chance.randrange(1, 40)}}}' for _ in range(count)
     ]  # fmt: skip
     await place.connection.execute(
         "select worker.enqueue(case when n % 4 = 0 then 'free' else 'keyed' end, p::jsonb)"

@@ -27,7 +27,11 @@ DONE = "update worker.job_queue set status = 'completed', finished_at = now() wh
 
 async def main(dsn: str, folder: Path) -> None:
     connection = await asyncpg.connect(dsn)
-    while row := await connection.fetchrow(TAKE):
+    while await connection.fetchval("select exists (select from worker.job_queue where queued)"):
+        row = await connection.fetchrow(TAKE)
+        if row is None:  # every key is busy
+            await asyncio.sleep(0.001)
+            continue
         with held(folder, row["key"], row["id"], row["claim"]):
             await asyncio.sleep(0.01)
         await connection.execute(DONE, row["id"])

@@ -10,7 +10,7 @@ import pytest
 from tests.heart import becomes
 from tests.processes import die_with_parent
 from tests.stress.__main__ import percentile, summary
-from tests.stress.experiments import _produce_keyed, keyed
+from tests.stress.experiments import keyed, produce_keyed
 from tests.stress.jobs import VIOLATIONS, held, lines
 from tests.stress.place import Experiment, place
 from tests.support import ROOT
@@ -34,10 +34,10 @@ async def test_keys_exclude_under_kill(server, tmp_path):
 
 
 async def test_the_checker_sees_the_overlap_of_a_naive_worker(server, tmp_path):
-    """NOT EXISTS, then update: eight of them, one key for many jobs."""
+    """NOT EXISTS, then update: eight of them, three keys for three hundred jobs."""
     async with place(server, tmp_path, seed=1) as here:
         await here.connection.execute('select worker.declare(\'[{"name": "keyed", "concurrency_key": "{key}"}]\')')
-        await _produce_keyed(here, 400)
+        await produce_keyed(here, 400, keys=3)
         await here.connection.execute("delete from worker.job_queue where job_type = 'free'")
         command = [sys.executable, "-m", "tests.stress.naive", here.dsn, str(here.folder)]
         naive = [subprocess.Popen(command, cwd=ROOT, preexec_fn=die_with_parent) for _ in range(8)]  # noqa: PLW1509, ASYNC220
