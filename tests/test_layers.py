@@ -7,8 +7,9 @@ from pathlib import Path
 from tests.support import ROOT
 
 ORDER = """
-    errors job retry outcome graph config metrics log database migrations verdict job_queue step outbound context handlers
-    settler report executor listener bell poller lease upkeep drain stop service embedded testing check web jobs demo cli
+    errors job retry outcome graph config metrics log database migrations verdict job_queue step outbound context
+    handlers settler report executor listener bell poller lease upkeep drain stop service
+    embedded testing check web jobs demo cli
 """.split()  # noqa: SIM905, a list of words reads best as words
 EXEMPT = {"__init__", "__main__"}
 PACKAGE = ROOT / "worker"

@@ -79,10 +79,10 @@ class JobQueue:
         rows = await self._control.fetch("select * from worker.settle($1, $2)", self.me, verdicts)
         return {row["id"]: row["status"] for row in rows}
 
-    async def settled(self, verdicts: Sequence[Verdict]) -> set[int]:
-        """Ids of the verdicts that are on their rows already, read back after a lost acknowledgement."""
+    async def settled(self, verdicts: Sequence[Verdict]) -> dict[int, str]:
+        """Status by job id of the verdicts that are on their rows already: for a lost acknowledgement."""
         rows = await self._control.fetch("select * from worker.settled($1, $2)", self.me, verdicts)
-        return {row[0] for row in rows}
+        return {row["id"]: row["status"] for row in rows}
 
     def drop(self, claims: Iterable[int]) -> None:
         """Forget claims that are settled or lost."""

@@ -74,14 +74,10 @@ class Settler:
                 again, uncertain = uncertain, True
                 statuses = await self._queue.settle(verdicts)
                 if again and len(statuses) < len(verdicts):
-                    statuses |= await self._read_back([v for v in verdicts if v.id not in statuses])
+                    # What is on the row under our claim was written by us.
+                    statuses |= await self._queue.settled([v for v in verdicts if v.id not in statuses])
                 return statuses
         raise AssertionError("unreachable")
-
-    async def _read_back(self, missing: Sequence[Verdict]) -> dict[int, str]:
-        """After a lost acknowledgement: what is on the row under our claim was written by us."""
-        written = await self._queue.settled(missing)
-        return {verdict.id: verdict.status for verdict in missing if verdict.id in written}
 
     async def _one_by_one(self, verdicts: Sequence[Verdict], error: asyncpg.PostgresError) -> dict[int, str]:
         """One verdict that Postgres refuses must not strand its group."""

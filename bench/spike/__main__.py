@@ -13,7 +13,13 @@ import json
 import uvloop
 
 QUESTIONS = {
-    "1": "tables", "1b": "changes", "2": "claims", "2b": "answers", "3": "steps", "4": "wake", "races": "races",
+    "1": "tables",
+    "1b": "changes",
+    "2": "claims",
+    "2b": "answers",
+    "3": "steps",
+    "4": "wake",
+    "races": "races",
 }
 
 

@@ -16,7 +16,11 @@ PLAIN, FRONT, STALE = "b2_plainfront", "b2_front", "b2_stale"
 TYPES = (1, 10, 50)
 SIZES = {1: 200, 100: 60}  # claimed at once: claims in a round
 MODES = [
-    (PLAIN, "auto"), (FRONT, "auto"), (FRONT, "force_generic_plan"), (STALE, "auto"), (STALE, "force_generic_plan"),
+    (PLAIN, "auto"),
+    (FRONT, "auto"),
+    (FRONT, "force_generic_plan"),
+    (STALE, "auto"),
+    (STALE, "force_generic_plan"),
 ]
 CLAIM = "select * from worker.claim(1, $1, $2, $3)"
 
@@ -82,8 +86,10 @@ async def measure(rounds: int = 3) -> dict[str, Any]:
     touched: dict[tuple[str, str, int, int], int] = {}
     due: dict[tuple[str, str, int], list[float]] = {}
     async with contextlib.AsyncExitStack() as stack:
-        sessions = {(variant, mode): (await stack.enter_async_context(opened(variant, plan_cache_mode=mode)))[0]
-                    for variant, mode in MODES}
+        sessions = {
+            (variant, mode): (await stack.enter_async_context(opened(variant, plan_cache_mode=mode)))[0]
+            for variant, mode in MODES
+        }
         for _ in range(rounds):
             await refill()
             for types in TYPES:

@@ -89,8 +89,14 @@ async def keys(variant: str, claimers: int = 6) -> str:
                 if jobs:
                     nothing = [None] * len(jobs)
                     settled = await connection.fetchval(
-                        "select worker.settle($1, $2, $3, $4, $5, $6)", [job["id"] for job in jobs],
-                        [job["claim"] for job in jobs], ["completed"] * len(jobs), nothing, nothing, nothing)
+                        "select worker.settle($1, $2, $3, $4, $5, $6)",
+                        [job["id"] for job in jobs],
+                        [job["claim"] for job in jobs],
+                        ["completed"] * len(jobs),
+                        nothing,
+                        nothing,
+                        nothing,
+                    )
                     ran += len(settled)
 
         start = time.perf_counter()
@@ -98,7 +104,8 @@ async def keys(variant: str, claimers: int = 6) -> str:
         seconds = time.perf_counter() - start
         left = await connections[0].fetchrow(
             "select count(*) filter (where parked) as parked, count(*) filter (where status <> 'completed') as open, "
-            "(select count(*) from worker.key_slot) as slots from worker.job_queue")
+            "(select count(*) from worker.key_slot) as slots from worker.job_queue"
+        )
     return f"{ran} ran in {seconds:.1f} s, key taken twice {twice}, errors {errors}, left {dict(left)}"
 
 

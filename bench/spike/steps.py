@@ -30,8 +30,10 @@ async def measure(calls: int = 1500) -> dict[str, Any]:
                     ms, _ = await timed(connection.fetchval(RUN, next(JOBS), key))
                     if turn >= 50:
                         took.setdefault(f"{variant} {label}", []).append(ms)
-        sizes = {v: await c.fetchval(
-            "select coalesce(pg_total_relation_size(to_regclass('worker.step_lock')), 0)") for v, c in sessions.items()}
+        sizes = {
+            v: await c.fetchval("select coalesce(pg_total_relation_size(to_regclass('worker.step_lock')), 0)")
+            for v, c in sessions.items()
+        }
     staged = {variant: await scenes(variant) for variant in VARIANTS[1:]}
     crowd = {variant: await together(variant) for variant in VARIANTS}
     old = {variant: await under_old_snapshot(variant) for variant in VARIANTS[1:]}
@@ -93,7 +95,8 @@ async def together(variant: str, sessions: int = 8, rounds: int = 60) -> str:
             answers += await asyncio.gather(*(attempt(c, job, f"job {job}") for c in connections))
         seconds = time.perf_counter() - began
         effects = await connections[0].fetch(
-            "select job_id, count(*) from worker.effect where job_id = any($1) group by job_id", jobs)
+            "select job_id, count(*) from worker.effect where job_id = any($1) group by job_id", jobs
+        )
         twice = sum(row["count"] > 1 for row in effects)
     counts = {answer: answers.count(answer) for answer in sorted(set(answers))}
     return f"{counts}, {twice} of {rounds} jobs twice, {seconds * 1e3 / rounds:.2f} ms a round"
@@ -131,7 +134,9 @@ def report(result: dict[str, Any]) -> str:
     for variant, each in result["staged"].items():
         lines += [f"{variant}: {name}: {answer}" for name, answer in each.items()]
     lines += [f"{variant}: eight at once: {answer}" for variant, answer in result["together"].items()]
-    lines += [f"{variant}: under an old snapshot, first and last 200 of 4,000 of one key: {a:.3f} {b:.3f} ms"
-              for variant, (a, b) in result["old"].items()]
+    lines += [
+        f"{variant}: under an old snapshot, first and last 200 of 4,000 of one key: {a:.3f} {b:.3f} ms"
+        for variant, (a, b) in result["old"].items()
+    ]
     lines += [f"row deleted by a sweep while a step waits for it: {result['swept']}"]
     return "\n".join(lines)

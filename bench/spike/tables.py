@@ -36,9 +36,14 @@ async def drain(variant: str, jobs: int) -> dict[str, Any]:
         after = await lsn(claimer)
         claim_cpu, settle_cpu = (await harness.cpu(claimer) - used[0], await harness.cpu(settler) - used[1])
     return {
-        "rate": jobs / seconds, "claims": claims, "settles": settles, "enqueue": enqueue * 1e3 / jobs,
-        "wal_enqueue": (enqueued - start) / jobs, "wal": (after - before) / jobs,
-        "claim_cpu": claim_cpu * 1e6 / jobs, "settle_cpu": settle_cpu * 1e6 / jobs,
+        "rate": jobs / seconds,
+        "claims": claims,
+        "settles": settles,
+        "enqueue": enqueue * 1e3 / jobs,
+        "wal_enqueue": (enqueued - start) / jobs,
+        "wal": (after - before) / jobs,
+        "claim_cpu": claim_cpu * 1e6 / jobs,
+        "settle_cpu": settle_cpu * 1e6 / jobs,
     }
 
 
@@ -57,9 +62,17 @@ async def settle_all(connection: asyncpg.Connection, batches: asyncio.Queue[Any]
     while (jobs := await batches.get()) is not None:
         ids, fences = [job["id"] for job in jobs], [job["claim"] for job in jobs]
         nothing = [None] * len(jobs)
-        ms, settled = await timed(connection.fetchval(
-            "select worker.settle($1, $2, $3, $4, $5, $6)",
-            ids, fences, ["completed"] * len(jobs), nothing, nothing, nothing))
+        ms, settled = await timed(
+            connection.fetchval(
+                "select worker.settle($1, $2, $3, $4, $5, $6)",
+                ids,
+                fences,
+                ["completed"] * len(jobs),
+                nothing,
+                nothing,
+                nothing,
+            )
+        )
         assert len(settled) == len(jobs)
         took.append(ms)
 
@@ -87,7 +100,10 @@ def summary(results: list[dict[str, Any]]) -> dict[str, Any]:
     settles = [ms for result in results for ms in result["settles"]]
     medians = {key: p50([result[key] for result in results]) for key in MEDIANS}
     return medians | {
-        "claim_p50": p50(claims), "claim_p99": p99(claims), "settle_p50": p50(settles), "settle_p99": p99(settles),
+        "claim_p50": p50(claims),
+        "claim_p99": p99(claims),
+        "settle_p50": p50(settles),
+        "settle_p99": p99(settles),
     }
 
 
@@ -140,8 +156,9 @@ async def size(variant: str) -> tuple[int, int]:
         return tuple(await connection.fetchrow(text(variant, "bytes")))
 
 
-async def measure(jobs: int = 40_000, finished: int = 1_000_000, rounds: int = 3,
-                  variants: tuple[str, ...] = VARIANTS) -> dict[str, Any]:
+async def measure(
+    jobs: int = 40_000, finished: int = 1_000_000, rounds: int = 3, variants: tuple[str, ...] = VARIANTS
+) -> dict[str, Any]:
     for variant in variants:
         await harness.create(variant)
     empty = await drains(variants, jobs, rounds, empty=True)
@@ -160,22 +177,63 @@ async def measure(jobs: int = 40_000, finished: int = 1_000_000, rounds: int = 3
 def report(result: dict[str, Any]) -> str:
     sizes = harness.table(
         ("variant", "heap", "indexes", *LISTS, "prune"),
-        [(v, heap / 1e6, indexes / 1e6, *(result["lists"][v][name] for name in LISTS), result["prune"][v])
-         for v, (heap, indexes) in result["loaded"].items()])
-    return "\n\n".join([
-        "drain, empty tables", drained(result["empty"]),
-        "drain, finished rows in front", drained(result["full"]),
-        "MB with the finished rows, ms of the lists, seconds of the pruning", sizes])
+        [
+            (v, heap / 1e6, indexes / 1e6, *(result["lists"][v][name] for name in LISTS), result["prune"][v])
+            for v, (heap, indexes) in result["loaded"].items()
+        ],
+    )
+    return "\n\n".join(
+        [
+            "drain, empty tables",
+            drained(result["empty"]),
+            "drain, finished rows in front",
+            drained(result["full"]),
+            "MB with the finished rows, ms of the lists, seconds of the pruning",
+            sizes,
+        ]
+    )
 
 
 def drained(runs: dict[str, dict[str, Any]]) -> str:
     """Ratios are to the first variant."""
     base = next(iter(runs.values()))
     work = base["claim_cpu"] + base["settle_cpu"]
-    names = ("claim_p50", "claim_p99", "settle_p50", "settle_p99", "enqueue", "wal_enqueue", "wal",
-             "claim_cpu", "settle_cpu")
-    head = ("variant", "jobs/s", "ratio", "claim p50 ms", "claim p99", "settle p50", "settle p99", "enqueue µs/job",
-            "WAL enqueue", "WAL claim+settle", "claim CPU µs/job", "settle CPU µs/job", "CPU ratio")
-    return harness.table(head, [
-        (variant, run["rate"], run["rate"] / base["rate"], *(run[name] for name in names),
-         (run["claim_cpu"] + run["settle_cpu"]) / work) for variant, run in runs.items()])
+    names = (
+        "claim_p50",
+        "claim_p99",
+        "settle_p50",
+        "settle_p99",
+        "enqueue",
+        "wal_enqueue",
+        "wal",
+        "claim_cpu",
+        "settle_cpu",
+    )
+    head = (
+        "variant",
+        "jobs/s",
+        "ratio",
+        "claim p50 ms",
+        "claim p99",
+        "settle p50",
+        "settle p99",
+        "enqueue µs/job",
+        "WAL enqueue",
+        "WAL claim+settle",
+        "claim CPU µs/job",
+        "settle CPU µs/job",
+        "CPU ratio",
+    )
+    return harness.table(
+        head,
+        [
+            (
+                variant,
+                run["rate"],
+                run["rate"] / base["rate"],
+                *(run[name] for name in names),
+                (run["claim_cpu"] + run["settle_cpu"]) / work,
+            )
+            for variant, run in runs.items()
+        ],
+    )

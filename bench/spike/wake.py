@@ -15,7 +15,15 @@ from bench.spike import harness
 from bench.spike.harness import SCHEMA, SQL, opened, p50, text
 
 VARIANTS = (
-    "b2_silent", "b2_quiet", "b2_invoker", "b2_anyrow", "b2_early", "b2_gate", "b2_gateany", "b2_ring", "b2_always",
+    "b2_silent",
+    "b2_quiet",
+    "b2_invoker",
+    "b2_anyrow",
+    "b2_early",
+    "b2_gate",
+    "b2_gateany",
+    "b2_ring",
+    "b2_always",
 )
 SLOW_COMMIT = "-c commit_delay=2000 -c commit_siblings=0"
 CASES = {"1 client": (1, ""), "50 clients": (50, ""), "50 clients, slow commit": (50, SLOW_COMMIT)}
@@ -26,9 +34,22 @@ async def pgbench(variant: str, clients: int, options: str, seconds: int = 1) ->
     url = urlsplit(os.environ["DATABASE_URL"])
     target = urlunsplit(url._replace(path="/" + harness.database_name(variant)))
     process = await asyncio.create_subprocess_exec(
-        os.environ.get("PGBENCH", "pgbench"), "-n", "-c", str(clients), "-j", "1", "-T", str(seconds), "-M", "prepared",
-        "-f", str(SQL / "common" / "insert_one.sql"), target,
-        env={**os.environ, "PGOPTIONS": options}, stdout=asyncio.subprocess.PIPE)
+        os.environ.get("PGBENCH", "pgbench"),
+        "-n",
+        "-c",
+        str(clients),
+        "-j",
+        "1",
+        "-T",
+        str(seconds),
+        "-M",
+        "prepared",
+        "-f",
+        str(SQL / "common" / "insert_one.sql"),
+        target,
+        env={**os.environ, "PGOPTIONS": options},
+        stdout=asyncio.subprocess.PIPE,
+    )
     out = (await process.communicate())[0].decode()
     rate, latency = re.search(r"tps = ([\d.]+)", out), re.search(r"latency average = ([\d.]+)", out)
     if rate is None or latency is None:

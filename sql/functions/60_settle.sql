@@ -95,11 +95,12 @@ $$;
 comment on function worker.settle(bigint, worker.verdict[]) is
   'Writes up to 1,000 verdicts, fenced by (id, claim): the answer lacks what was lost. A cancel request wins over every way back to pending. Frees concurrency keys and queues who waits behind them';
 
-create or replace function worker.settled(me bigint, verdicts worker.verdict[]) returns setof bigint
+create or replace function worker.settled(me bigint, verdicts worker.verdict[])
+returns table (id bigint, status text)
 language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
-  select j.id from unnest(verdicts) v join worker.job_queue j on j.id = v.id and j.claim = v.claim
+  select j.id, j.status from unnest(verdicts) v join worker.job_queue j on j.id = v.id and j.claim = v.claim
   where j.status <> 'running'
 $$;
 comment on function worker.settled(bigint, worker.verdict[]) is
-  'Which verdicts are on their rows already: read back after an acknowledgement was lost';
+  'The verdicts that are on their rows already, with the status these got: read back after an acknowledgement was lost';

@@ -41,11 +41,11 @@ select
   percentile_cont(0.95) within group (order by extract(epoch from j.duration)) as duration_p95,
   max(j.finished_at) as last_finished_at
 from worker.jobs j
-where j.created_at > worker.now() - coalesce(nullif(current_setting('worker.window', true), '')::interval, interval '24 hours')
+where j.created_at > worker.now() - coalesce(nullif(current_setting('worker.stats_window', true), '')::interval, interval '24 hours')
    or j.status in ('pending', 'running')
 group by j.job_type;
 comment on view worker.job_stats is
-  'Per type: jobs by status, success rate in percent, p50 and p95 of wait and duration in seconds, over the last 24 hours or the setting worker.window';
+  'Per type: jobs by status, success rate in percent, p50 and p95 of wait and duration in seconds, over the last 24 hours or the setting worker.stats_window';
 
 create or replace view worker.type_status with (security_invoker = true) as
 select

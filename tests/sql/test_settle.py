@@ -75,7 +75,7 @@ class TestFence:
         await queue.settle(verdict(done), verdict(again, "pending"))
         sent = [verdict(done), verdict(lost)._replace(claim=0), verdict(again, "pending"), verdict(open_)]
         rows = await queue.db.fetch("select * from worker.settled($1, $2)", queue.me, sent)
-        assert sorted(id for (id,) in rows) == [done["id"], again["id"]]
+        assert dict(map(tuple, rows)) == {done["id"]: "completed", again["id"]: "pending"}
 
 
 class TestEnds:
