@@ -103,7 +103,7 @@ class TestStats:
         await queue.clock(NOON + timedelta(hours=25))
         look = "select completed, pending from worker.job_stats"
         assert await queue.db.fetch(look) == [(0, 1)], "what is open counts, however old"
-        await queue.db.execute("set worker.\"window\" = '2 days'")
+        await queue.db.execute("set worker.stats_window = '2 days'")
         assert await queue.db.fetch(look) == [(1, 1)]
 
     async def test_nothing_finished_is_no_rate(self, queue: Queue) -> None:
