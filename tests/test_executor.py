@@ -12,7 +12,7 @@ from worker.context import Context
 from worker.errors import CancelRequested, Interrupted, Permanent
 from worker.executor import Executor
 from worker.metrics import Metrics
-from worker.outcome import Cancelled, Skipped, Snoozed
+from worker.outcome import Cancelled, Completed, Retried, Skipped, Snoozed
 from worker.report import Reporter
 from worker.settler import Settler
 
@@ -37,8 +37,8 @@ class Rig:
             settler=self.settler, reporter=Reporter(self.metrics, config.job, 1.0), concurrency=concurrency,
         )  # fmt: skip
 
-    def context(self, job):
-        return Context(job, {"k": 1}, self.parts.queue, self.parts.database.steps)
+    def context(self, jobs):
+        return Context(jobs, {"k": 1}, self.parts.queue, self.parts.database.steps)
 
     def count(self, outcome):
         return self.metrics.finished.labels("work", outcome)._value.get()
@@ -69,7 +69,7 @@ async def ran(rig, connection, handler, *, claimed=lambda job: job, **columns):
     rig.handlers["work"] = handler
     job_id = await enqueue(connection, "work", **columns)
     job = claimed(await rig.parts.one())
-    await asyncio.wait_for(rig.executor.execute(job), 20)
+    await asyncio.wait_for(rig.executor.execute([job]), 20)
     return await row(connection, job_id)
 
 
@@ -171,7 +171,7 @@ async def started(rig, connection, handler=for_ever):
     rig.handlers["work"] = announced
     await enqueue(connection)
     job = await rig.parts.one()
-    task = asyncio.create_task(rig.executor.execute(job))
+    task = asyncio.create_task(rig.executor.execute([job]))
     await asyncio.wait_for(begun.wait(), 20)
     return job, task
 
@@ -250,7 +250,7 @@ async def test_jobs_beyond_the_slots_wait_and_can_be_released(rig, connection):
     for _ in range(4):
         await enqueue(connection)
     jobs = (await rig.parts.queue.claim(4)).jobs
-    tasks = [asyncio.create_task(rig.executor.execute(job)) for job in jobs]
+    tasks = [asyncio.create_task(rig.executor.execute([job])) for job in jobs]
     await becomes(rig.executor._slots.locked)
     waiting = jobs[-1]
     rig.executor.interrupt(waiting.claim, Interrupted("stops"))
@@ -271,7 +271,7 @@ async def test_a_job_can_be_interrupted_before_its_task_has_begun(rig, connectio
     rig.handlers["work"] = handler
     await enqueue(connection)
     job = await rig.parts.one()
-    execution = rig.executor.execute(job)
+    execution = rig.executor.execute([job])
     rig.executor.interrupt(job.claim, Interrupted("stops"))
     await asyncio.wait_for(execution, 20)
     assert (await row(connection, job.id))["status"] == "pending"
@@ -305,3 +305,116 @@ async def test_a_rescued_job_of_a_type_that_is_not_ours_goes_back(rig, connectio
     job = await rig.parts.one()
     await rig.executor.take_over(replace(job, job_type="somebody_elses", rescues=9))
     assert (await row(connection, job_id))["status"] == "pending"
+
+
+CALLS = """
+[job.call]
+http = "http://127.0.0.1:9/"
+coalesce = {{ key = "cache", unite = ["tags"] }}
+timeout = "{timeout}"
+"""
+
+
+@pytest.fixture
+async def calling(dsn, tmp_path):
+    """An executor for coalesced calls, and the jobs of one call."""
+    async with heart(dsn) as parts:
+        config = configured(tmp_path, dsn, CALLS.format(timeout="5m"))
+        made = Rig(parts, config)
+        task = asyncio.create_task(made.settler.run())
+        await parts.queue.declare(config.declarations())
+        parts.queue.types[:] = ["call"]
+        yield made
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def one_call(rig, connection, rows):
+    for number in range(rows):
+        await enqueue(connection, "call", {"tags": [number]})
+    (call,) = rig.executor.calls((await rig.parts.queue.claim(1)).jobs)
+    return call
+
+
+async def test_rows_of_one_key_make_one_call_and_one_outcome_serves_all(calling, connection):
+    seen = []
+
+    async def handler(context):
+        seen.append([job.id for job in context.jobs])
+        return {"status": 200}
+
+    calling.handlers["call"] = handler
+    call = await one_call(calling, connection, 3)
+    await asyncio.wait_for(calling.executor.execute(call), 20)
+    assert seen == [[job.id for job in call]]
+    assert [(await row(connection, job.id))["status"] for job in call] == ["completed"] * 3
+
+
+async def test_a_call_may_end_differently_for_each_of_its_jobs(calling, connection):
+    async def handler(context):
+        return [Completed(), Retried("207", 60.0, payload={"tags": ["left"]}), Skipped("none")]
+
+    calling.handlers["call"] = handler
+    call = await one_call(calling, connection, 3)
+    await asyncio.wait_for(calling.executor.execute(call), 20)
+    rows = [await row(connection, job.id) for job in call]
+    assert [each["status"] for each in rows] == ["completed", "pending", "skipped"]
+    assert rows[1]["payload"] == '{"tags": ["left"]}'
+
+
+async def test_a_cancel_of_the_oldest_hands_the_others_back(calling, connection):
+    began = asyncio.Event()
+
+    async def handler(context):
+        began.set()
+        await asyncio.Event().wait()
+
+    calling.handlers["call"] = handler
+    call = await one_call(calling, connection, 2)
+    task = asyncio.create_task(calling.executor.execute(call))
+    await asyncio.wait_for(began.wait(), 20)
+    calling.executor.interrupt(call[0].claim, CancelRequested("enough"))
+    await asyncio.wait_for(task, 20)
+    rows = [await row(connection, job.id) for job in call]
+    assert [(each["status"], each["attempt"]) for each in rows] == [("cancelled", 1), ("pending", 0)]
+
+
+async def test_a_source_that_is_off_is_skipped_without_its_handler(dsn, tmp_path, connection):
+    async with heart(dsn) as parts:
+        types = TYPES.format(timeout="5m") + "sources = { match = false, admin = true }\n"
+        made = Rig(parts, configured(tmp_path, dsn, types))
+        task = asyncio.create_task(made.settler.run())
+        off = await ran(made, connection, lambda context: pytest.fail("it ran"), source="match")
+        on = await ran(made, connection, echo, source="admin")
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    assert (off["status"], off["finish_reason"]) == ("skipped", "source_off")
+    assert on["status"] == "completed"
+
+
+async def test_what_a_handler_enqueues_counts_when_it_went_well(rig, connection):
+    async def well(context):
+        context.enqueue("child", {"n": 1}, priority=7)
+
+    async def badly(context):
+        context.enqueue("child", {"n": 2})
+        raise ValueError("no")
+
+    parent = await ran(rig, connection, well)
+    await ran(rig, connection, badly)
+    children = await connection.fetch(
+        "select parent_id, priority, payload from worker.job_queue where job_type = 'child'"
+    )
+    assert [tuple(child) for child in children] == [(parent["id"], 7, '{"n": 1}')]
+
+
+async def test_an_enqueue_that_cannot_be_written_fails_at_the_authors_line(rig, connection):
+    async def handler(context):
+        context.enqueue("child", {}, prority=1)
+
+    ended = await ran(rig, connection, handler)
+    assert "unknown prority" in ended["errors"]
+
+
+async def echo(context):
+    return "ran"

@@ -9,6 +9,7 @@ from tests.heart import becomes, enqueue, heart, row, until
 from tests.proxy import proxied
 from worker.outcome import Completed, Failed, Released, Retried, Skipped, Snoozed
 from worker.settler import Settler
+from worker.verdict import Verdict
 
 
 @asynccontextmanager
@@ -34,6 +35,11 @@ async def settler(parts):
         yield running
 
 
+async def settled(settler, job, outcome):
+    (status,) = await settler.settle([Verdict.of(job, outcome)])
+    return status
+
+
 async def claimed(parts, connection, count):
     for _ in range(count):
         await enqueue(connection)
@@ -43,7 +49,7 @@ async def claimed(parts, connection, count):
 async def test_every_verdict_is_written_and_answered(parts, settler, connection):
     jobs = await claimed(parts, connection, 5)
     outcomes = [Completed({"a": 1}), Skipped("gone"), Retried("x", 60), Failed("y", "permanent"), Released()]
-    statuses = await asyncio.gather(*map(settler.settle, jobs, outcomes))
+    statuses = await asyncio.gather(*(settled(settler, *each) for each in zip(jobs, outcomes, strict=True)))
     assert statuses == ["completed", "skipped", "pending", "failed", "pending"]
     assert [(await row(connection, job.id))["status"] for job in jobs] == statuses
     assert [(await row(connection, job.id))["attempt"] for job in jobs] == [1, 1, 1, 1, 0]
@@ -65,9 +71,9 @@ async def test_whoever_waits_while_a_flush_is_in_flight_goes_with_the_next(
     jobs = await claimed(parts, connection, 6)
     await second.execute("begin")
     await second.execute("select from worker.job_queue where id = $1 for update", jobs[0].id)
-    first = asyncio.create_task(settler.settle(jobs[0], Completed()))
+    first = asyncio.create_task(settled(settler, jobs[0], Completed()))
     await until(connection, "select count(*) from pg_stat_activity where wait_event_type = 'Lock'")
-    rest = [asyncio.create_task(settler.settle(job, Completed())) for job in jobs[1:]]
+    rest = [asyncio.create_task(settled(settler, job, Completed())) for job in jobs[1:]]
     await becomes(lambda: len(settler._waiting) == 5)
     await second.execute("rollback")
     assert await asyncio.wait_for(asyncio.gather(first, *rest), 20) == ["completed"] * 6
@@ -78,7 +84,7 @@ async def test_whoever_waits_while_a_flush_is_in_flight_goes_with_the_next(
 async def test_a_lost_claim_is_answered_with_none(parts, settler, connection):
     kept, lost = await claimed(parts, connection, 2)
     await connection.execute("update worker.job_queue set claim = nextval('worker.claim_seq') where id = $1", lost.id)
-    assert await asyncio.gather(settler.settle(kept, Completed()), settler.settle(lost, Completed())) == [
+    assert await asyncio.gather(settled(settler, kept, Completed()), settled(settler, lost, Completed())) == [
         "completed",
         None,
     ]
@@ -88,7 +94,9 @@ async def test_a_lost_claim_is_answered_with_none(parts, settler, connection):
 async def test_a_verdict_that_postgres_refuses_strands_nobody(parts, settler, connection):
     jobs = await claimed(parts, connection, 4)
     outcomes = [Completed(1), Snoozed(1e300), Completed(2), Snoozed(1e300)]
-    statuses = await asyncio.wait_for(asyncio.gather(*map(settler.settle, jobs, outcomes)), 20)
+    statuses = await asyncio.wait_for(
+        asyncio.gather(*(settled(settler, *each) for each in zip(jobs, outcomes, strict=True))), 20
+    )
     assert statuses == ["completed", "failed", "completed", "failed"]
     found = await row(connection, jobs[1].id)
     assert found["finish_reason"] == "invalid"
@@ -100,7 +108,9 @@ async def test_a_verdict_whose_acknowledgement_is_lost_is_read_back(dsn, connect
         jobs = await claimed(parts, connection, 3)
         proxy.cut_after = b"a mark on the wire"
         outcomes = [Completed("a mark on the wire"), Retried("x", 60), Completed()]
-        statuses = await asyncio.wait_for(asyncio.gather(*map(settler.settle, jobs, outcomes)), 20)
+        statuses = await asyncio.wait_for(
+            asyncio.gather(*(settled(settler, *each) for each in zip(jobs, outcomes, strict=True))), 20
+        )
         assert proxy.cuts == 1
         assert statuses == ["completed", "pending", "completed"]
         assert [(await row(connection, job.id))["attempt"] for job in jobs] == [1, 1, 1]
@@ -111,11 +121,11 @@ async def test_verdicts_are_kept_while_the_database_is_away(dsn, connection):
         jobs = await claimed(parts, connection, 3)
         proxy.refusing = True
         proxy.drop()
-        settled = [asyncio.create_task(settler.settle(job, Completed())) for job in jobs]
+        writing = [asyncio.create_task(settled(settler, job, Completed())) for job in jobs]
         await becomes(lambda: not settler._waiting)  # taken, tried, kept
-        assert not any(task.done() for task in settled)
+        assert not any(task.done() for task in writing)
         proxy.refusing = False
-        assert await asyncio.wait_for(asyncio.gather(*settled), 20) == ["completed"] * 3
+        assert await asyncio.wait_for(asyncio.gather(*writing), 20) == ["completed"] * 3
 
 
 async def test_a_cancelled_call_of_ours_is_no_verdict_on_the_job(parts, settler, connection, second):
@@ -123,7 +133,7 @@ async def test_a_cancelled_call_of_ours_is_no_verdict_on_the_job(parts, settler,
     (job,) = await claimed(parts, connection, 1)
     await second.execute("begin")
     await second.execute("select from worker.job_queue where id = $1 for update", job.id)
-    task = asyncio.create_task(settler.settle(job, Completed(1)))
+    task = asyncio.create_task(settled(settler, job, Completed(1)))
     blocked = "select pid from pg_stat_activity where wait_event_type = 'Lock' and application_name = 'worker control'"
     pid = await until(connection, blocked)
     await connection.execute("select pg_cancel_backend($1)", pid)
@@ -135,10 +145,10 @@ async def test_a_caller_that_is_gone_does_not_hold_up_the_others(parts, settler,
     one, other = await claimed(parts, connection, 2)
     await second.execute("begin")
     await second.execute("select from worker.job_queue where id = $1 for update", one.id)
-    gone = asyncio.create_task(settler.settle(one, Completed()))
+    gone = asyncio.create_task(settled(settler, one, Completed()))
     await until(connection, "select count(*) from pg_stat_activity where wait_event_type = 'Lock'")
     gone.cancel()
     await asyncio.gather(gone, return_exceptions=True)
     await second.execute("rollback")
-    assert await asyncio.wait_for(settler.settle(other, Completed()), 20) == "completed"
+    assert await asyncio.wait_for(settled(settler, other, Completed()), 20) == "completed"
     assert (await row(connection, one.id))["status"] == "completed"

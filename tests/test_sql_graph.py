@@ -84,7 +84,7 @@ def graph(parts, declared):
 
 
 def context(parts: Heart, job: Job) -> Context:
-    return Context(job, {}, parts.queue, parts.database.steps)
+    return Context([job], {}, parts.queue, parts.database.steps)
 
 
 async def states(connection: asyncpg.Connection, job: Job) -> dict[str, str]:

@@ -111,5 +111,6 @@ def test_an_outcome_as_a_verdict(outcome, written):
     plain = {
         "id": 1, "claim": 9, "status": "", "reason": None, "delay": 0.0, "until": None, "counted": True,
         "snoozed": False, "keep_steps": True, "error": None, "result": None,
+        "payload": None, "follows": None,
     }  # fmt: skip
     assert Verdict.of(job(claim=9), outcome)._asdict() == plain | written

@@ -1,36 +1,47 @@
 """What a handler is given."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import cached_property
 from typing import Any
 
 import asyncpg
+import orjson
 import structlog
 
 from worker.database import borrowed
 from worker.job import Job
 from worker.job_queue import JobQueue, OpenStep
 from worker.log import job_fields
-from worker.step import Call, StepRunner
+from worker.step import Call, StepRunner, Watch
+
+_FOLLOW_KEYS = {"delay", "priority", "unique_key", "tenant_id", "source"}
 
 
 class Context:
     """One attempt of one job, as its handler sees it.
 
     Attributes:
-        job: the claimed row.
+        job: the claimed row; of a coalesced call the oldest.
+        jobs: all rows of the call, `job` first.
         settings: the type's `settings` in worker.toml.
     """
 
     def __init__(
-        self, job: Job, settings: dict[str, Any], queue: JobQueue, steps: "asyncpg.Pool[asyncpg.Record]"
+        self,
+        jobs: Sequence[Job],
+        settings: dict[str, Any],
+        queue: JobQueue,
+        steps: "asyncpg.Pool[asyncpg.Record]",
+        watch: Watch | None = None,
     ) -> None:
-        self.job = job
+        self.job = jobs[0]
+        self.jobs = jobs
+        self.follows: list[dict[str, Any]] = []
         self.settings = settings
         self._queue = queue
         self._steps = steps
-        self._runner = StepRunner(steps, queue)
+        self._runner = StepRunner(steps, queue, watch)
 
     @property
     def payload(self) -> Any:
@@ -49,6 +60,24 @@ class Context:
             LostClaim: the job belongs to somebody else now; stop.
         """
         await self._queue.progress(self.job, phase, progress or None)
+
+    def enqueue(self, job_type: str, payload: Mapping[str, Any] | None = None, **more: Any) -> None:
+        """Enqueue a job that follows this one: inserted with the verdict when this attempt completes, is skipped or
+        snoozed, and forgotten otherwise. It inherits tenant and correlation id.
+
+        Args:
+            more: delay (seconds), priority, unique_key (kept when it is held), tenant_id, source.
+
+        Raises:
+            TypeError: another name in `more`, or a payload that is no JSON.
+        """
+        if unknown := more.keys() - _FOLLOW_KEYS:
+            raise TypeError(
+                f"enqueue: unknown {', '.join(sorted(unknown))}; known are {', '.join(sorted(_FOLLOW_KEYS))}"
+            )
+        follow = {"job_type": job_type, "payload": dict(payload or {}), **more}
+        orjson.dumps(follow)  # fails here, at the author's line, and not in the settle
+        self.follows.append(follow)
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[asyncpg.Connection]:

@@ -17,6 +17,7 @@ from worker.errors import (
     DeadlineExceeded,
     Interrupted,
     InvalidJob,
+    Later,
     LeaseExpired,
     Permanent,
     StepTimeout,
@@ -85,12 +86,13 @@ class Cancelled(Outcome):
 
 @dataclass(frozen=True)
 class Retried(Outcome):
-    """An error, and attempts are left: again after `delay` seconds."""
+    """An error, and attempts are left: again after `delay` seconds, with another `payload` where one is given."""
 
     status = Status.PENDING
     error: str
     delay: float
     counted: bool = True
+    payload: Any = None
 
 
 @dataclass(frozen=True)
@@ -151,7 +153,8 @@ def _again(job: Job, retry: Retry, error: BaseException, draw: Callable[[], floa
     if job.attempt >= job.max_attempts:
         timed_out = isinstance(error, AttemptTimeout | StepTimeout)
         return Failed(message(error), "timeout" if timed_out else "exhausted")
-    return Retried(message(error), retry.delay(job.attempt, draw))
+    asked = error.delay if isinstance(error, Later) else 0.0
+    return Retried(message(error), max(retry.delay(job.attempt, draw), asked))
 
 
 def _rescued(job: Job, retry: Retry, error: LeaseExpired, draw: Callable[[], float]) -> Outcome:

@@ -72,8 +72,8 @@ class Poller:
         looked = await self._queue.claim(min(room, BATCH))
         self.looked_at = time.monotonic()
         self._metrics.claims.labels("jobs" if looked.jobs else "empty").inc()
-        for job in looked.jobs:
-            self._start(job)
+        for call in self._executor.calls(looked.jobs):
+            self._start(call)
         if not self._gate.is_set():  # the answer came after the fence: these rows may be somebody else's by now
             self.shut()
         return looked
@@ -133,8 +133,8 @@ class Poller:
         self._finished = [at for at in self._finished if at > now - 1]
         return min(self._prefetch, len(self._finished))
 
-    def _start(self, job: Job) -> None:
-        task = asyncio.create_task(self._executor.execute(job))
+    def _start(self, call: list[Job]) -> None:
+        task = asyncio.create_task(self._executor.execute(call))
         self._tasks.add(task)
         self._metrics.running.set(len(self._tasks))
         task.add_done_callback(self._ended)

@@ -4,7 +4,7 @@ A dead side duty ends the process loudly. A process that others declared dead co
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -161,6 +161,7 @@ class Service:
             settler=self._settler,
             reporter=self._reporter,
             concurrency=config.worker.concurrency,
+            master=config.worker.enabled,
         )
         self._listener = Listener(self._direct, me, self._ring, self.queue.test_ring)
         self.bell = Bell(
@@ -216,8 +217,8 @@ class Service:
         elif self._config.worker.enabled:
             await self.poller.run()
 
-    def _context(self, job: Job) -> Context:
-        return Context(job, self._types[job.job_type].settings, self.queue, self._database.steps)
+    def _context(self, jobs: Sequence[Job]) -> Context:
+        return Context(jobs, self._types[jobs[0].job_type].settings, self.queue, self._database.steps)
 
     def _events(self) -> Events:
         return Events(

@@ -6,15 +6,15 @@ claim fences it, so that late is never wrong.
 
 import asyncio
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import asyncpg
 import structlog
 import tenacity
 
 from worker.database import is_transient
-from worker.job import Job
 from worker.job_queue import JobQueue
-from worker.outcome import Failed, Outcome, clean
+from worker.outcome import Failed, clean
 from worker.verdict import Verdict
 
 GROUP = 1_000
@@ -22,20 +22,33 @@ GROUP = 1_000
 _log = structlog.get_logger()
 
 
+class _Bundle(NamedTuple):
+    verdicts: Sequence[Verdict]
+    written: "asyncio.Future[list[str | None]]"
+
+
 class Settler:
     """Collects verdicts and writes them; `run` is a side duty of the service."""
 
     def __init__(self, queue: JobQueue) -> None:
         self._queue = queue
-        self._waiting: list[tuple[Verdict, asyncio.Future[str | None]]] = []
+        self._waiting: list[_Bundle] = []
         self._something = asyncio.Event()
 
-    async def settle(self, job: Job, outcome: Outcome) -> str | None:
-        """Write one outcome; answers with the row's new status, or None when the claim was lost."""
-        written: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((Verdict.of(job, outcome), written))
-        self._something.set()
-        return await written
+    async def settle(self, verdicts: Sequence[Verdict]) -> list[str | None]:
+        """Write verdicts that belong together, in one transaction.
+
+        Returns:
+            For each the row's new status, or None when the claim was lost.
+        """
+        bundle = _Bundle(verdicts, asyncio.get_running_loop().create_future())
+        if any(verdict.follows for verdict in verdicts):
+            # What it enqueues may wait for somebody's unique key: it must not hold up the others.
+            await self._flush([bundle])
+        else:
+            self._waiting.append(bundle)
+            self._something.set()
+        return await bundle.written
 
     @property
     def idle(self) -> bool:
@@ -46,21 +59,30 @@ class Settler:
         """Flush, for ever."""
         while True:
             await self._something.wait()
-            group, self._waiting = self._waiting[:GROUP], self._waiting[GROUP:]
+            group = self._next_group()
             if not self._waiting:
                 self._something.clear()
             await self._flush(group)
 
-    async def _flush(self, group: Sequence[tuple[Verdict, "asyncio.Future[str | None]"]]) -> None:
-        verdicts = [verdict for verdict, _ in group]
+    def _next_group(self) -> "list[_Bundle]":
+        size = taken = 0
+        for bundle in self._waiting:
+            if taken and size + len(bundle.verdicts) > GROUP:
+                break
+            taken, size = taken + 1, size + len(bundle.verdicts)
+        group, self._waiting = self._waiting[:taken], self._waiting[taken:]
+        return group
+
+    async def _flush(self, group: "Sequence[_Bundle]") -> None:
+        verdicts = [verdict for bundle in group for verdict in bundle.verdicts]
         try:
             statuses = await self._persist(verdicts)
         except asyncpg.PostgresError as error:
             statuses = await self._one_by_one(verdicts, error)
         self._queue.drop(verdict.claim for verdict in verdicts)
-        for verdict, written in group:
-            if not written.done():
-                written.set_result(statuses.get(verdict.id))
+        for bundle in group:
+            if not bundle.written.done():
+                bundle.written.set_result([statuses.get(verdict.id) for verdict in bundle.verdicts])
 
     async def _persist(self, verdicts: Sequence[Verdict]) -> dict[int, str]:
         uncertain = False
@@ -95,7 +117,15 @@ class Settler:
 def _refused(verdict: Verdict, error: asyncpg.PostgresError) -> Verdict:
     text = clean(f"the verdict {verdict.status} could not be written: {error.sqlstate}")
     return verdict._replace(
-        status=Failed.status.value, reason="invalid", error=text, result=None, until=None, delay=0.0, counted=True
+        status=Failed.status.value,
+        reason="invalid",
+        error=text,
+        result=None,
+        until=None,
+        delay=0.0,
+        counted=True,
+        payload=None,
+        follows=None,
     )
 
 

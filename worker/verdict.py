@@ -1,5 +1,6 @@
 """An outcome as the database takes it: values that Postgres can keep, whatever a handler came back with."""
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -25,10 +26,13 @@ class Verdict(NamedTuple):
     keep_steps: bool
     error: str | None
     result: str | None
+    payload: str | None = None
+    follows: str | None = None
 
     @classmethod
-    def of(cls, job: Job, outcome: Outcome) -> "Verdict":
-        """What to write for one attempt."""
+    def of(cls, job: Job, outcome: Outcome, follows: Sequence[Mapping[str, Any]] = ()) -> "Verdict":
+        """What to write for one attempt; `follows` are the jobs its handler enqueued, which count when it went well."""
+        went_well = isinstance(outcome, Completed | Skipped | Snoozed)
         return cls(
             id=job.id,
             claim=job.claim,
@@ -41,6 +45,8 @@ class Verdict(NamedTuple):
             keep_steps=outcome.keep_steps if isinstance(outcome, Snoozed) else True,
             error=outcome.error if isinstance(outcome, Retried | Failed) else None,
             result=encode(outcome.result) if isinstance(outcome, Completed) else None,
+            payload=encode(outcome.payload) if isinstance(outcome, Retried) else None,
+            follows=orjson.dumps(list(follows)).decode() if follows and went_well else None,
         )
 
 

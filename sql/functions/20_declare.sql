@@ -8,13 +8,16 @@ begin
   with given as (
     select d.* from jsonb_to_recordset(declarations) as d (
       name text, priority smallint, max_attempts smallint, unique_key text, unique_while text, on_conflict text,
-      concurrency_key text, expires double precision, deadline double precision, "limit" integer, rate jsonb,
+      concurrency_key text, coalesce_key text, "then" text[], then_failed text[], announces text,
+      fallback boolean, expires double precision, deadline double precision, "limit" integer, rate jsonb,
       backlog jsonb, producers text[], sources jsonb, enabled boolean, audit boolean, digest text)
   ), written as (
     insert into worker.job_type as t (name, priority, max_attempts, unique_key, unique_while, on_conflict,
-      concurrency_key, expires, deadline, limits, backlog, producers, sources, enabled, audit, digest, declared_at)
+      concurrency_key, coalesce_key, then_types, then_failed, announces, fallback, expires, deadline, limits, backlog,
+      producers, sources, enabled, audit, digest, declared_at)
     select g.name, coalesce(g.priority, 100::smallint), coalesce(g.max_attempts, 5::smallint), g.unique_key,
-      coalesce(g.unique_while, 'waiting'), coalesce(g.on_conflict, 'keep'), g.concurrency_key,
+      coalesce(g.unique_while, 'waiting'), coalesce(g.on_conflict, 'keep'), g.concurrency_key, g.coalesce_key,
+      coalesce(g."then", '{}'), coalesce(g.then_failed, '{}'), g.announces, coalesce(g.fallback, false),
       make_interval(secs => g.expires), make_interval(secs => g.deadline),
       jsonb_strip_nulls(jsonb_build_object('running', g."limit", 'rate', g.rate)), g.backlog,
       coalesce(g.producers, '{app}'), coalesce(g.sources, '{}'), coalesce(g.enabled, true), coalesce(g.audit, false),
@@ -24,7 +27,9 @@ begin
     on conflict on constraint job_type_pkey do update set
       priority = excluded.priority, max_attempts = excluded.max_attempts, unique_key = excluded.unique_key,
       unique_while = excluded.unique_while, on_conflict = excluded.on_conflict,
-      concurrency_key = excluded.concurrency_key, expires = excluded.expires, deadline = excluded.deadline,
+      concurrency_key = excluded.concurrency_key, coalesce_key = excluded.coalesce_key,
+      then_types = excluded.then_types, then_failed = excluded.then_failed, announces = excluded.announces,
+      fallback = excluded.fallback, expires = excluded.expires, deadline = excluded.deadline,
       limits = excluded.limits, backlog = excluded.backlog, producers = excluded.producers, sources = excluded.sources,
       enabled = excluded.enabled, audit = excluded.audit, digest = excluded.digest, declared_at = excluded.declared_at
     where t.digest is distinct from excluded.digest

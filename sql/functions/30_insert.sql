@@ -158,12 +158,21 @@ begin
     raise exception 'on_conflict "%" is none of keep, refuse, replace', mode using errcode = 'check_violation';
   end if;
   new.on_conflict := null;
+  if new.enqueued_by = 'worker_owner' then
+    new.parent_id := coalesce(new.parent_id, nullif(current_setting('worker.parent', true), '')::bigint);
+  end if;
   if new.status <> 'pending' then
     return new;
   end if;
 
   new.unique_key := coalesce(new.unique_key, worker.fill(declared.unique_key, new));
   new.concurrency_key := coalesce(new.concurrency_key, worker.fill(declared.concurrency_key, new));
+  if declared.coalesce_key is not null and new.concurrency_key is null then
+    -- One slot for the rows of (type, tenant, key); a key that cannot be filled makes a call of its own.
+    new.coalesced := true;
+    new.concurrency_key := left(concat_ws(' ', 'coalesce', new.job_type, coalesce(new.tenant_id, '-'),
+      coalesce(worker.fill(declared.coalesce_key, new), new.correlation_id)), 500);
+  end if;
   if (new.unique_key is null and declared.unique_key is not null)
      or (new.concurrency_key is null and declared.concurrency_key is not null) then
     return worker.invalid(new, instant, format('the payload lacks a name that %s needs',

@@ -12,7 +12,7 @@ begin atomic
     select t.name, (select q.priority from worker.job_queue q where q.queued and q.job_type = t.name
                     order by q.priority limit 1)
     from worker.job_type t
-    where t.name = any (types) and not t.paused and t.enabled
+    where t.name = any (types) and not t.paused and (t.enabled or t.fallback)
     union all
     select l.job_type, (select q.priority from worker.job_queue q where q.queued and q.job_type = l.job_type
                         and q.priority > l.priority order by q.priority limit 1)
@@ -40,7 +40,7 @@ create or replace function worker.start(rows tid[], me bigint, batch bigint) ret
 language sql volatile
 begin atomic
   update worker.job_queue j set
-    status = 'running', queued = false, claimed_by = me, batch = start.batch, claim = nextval('worker.claim_seq'),
+    status = 'running', queued = false, parked = false, claimed_by = me, batch = start.batch, claim = nextval('worker.claim_seq'),
     attempt = least(j.attempt + 1, 1000000), phase = null, finish_reason = null,
     started_at = coalesce(j.started_at, worker.now()),
     deadline_at = coalesce(j.deadline_at, worker.now() + t.deadline),
@@ -85,6 +85,22 @@ end
 $$;
 comment on function worker.take_keys(tid[]) is
   'Takes the free concurrency keys of locked rows, parks the rows that stay behind; answers with the rows to start';
+
+create or replace function worker.join_calls(taken tid[]) returns tid[]
+language sql volatile
+begin atomic
+  -- For each coalesced row that got its key: the others of that key, parked or in backoff too, up to 500 in one call.
+  select taken || coalesce(array_agg(joined.ctid), '{}') from (
+    select other.ctid from worker.job_queue lead
+    cross join lateral (
+      select q.ctid from worker.job_queue q
+      where q.coalesced and (q.queued or q.parked) and q.concurrency_key = lead.concurrency_key and q.id <> lead.id
+        and (q.scheduled_at <= worker.now() or q.started_at is not null)
+        and (q.expires_at is null or q.expires_at > worker.now())
+      order by q.id limit 499 for no key update skip locked) other
+    where lead.ctid = any (taken) and lead.coalesced) joined;
+end;
+comment on function worker.join_calls(tid[]) is 'The rows to start, with those that go along in a coalesced call';
 
 create or replace function worker.enter(me bigint, batch bigint) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
@@ -132,6 +148,9 @@ begin
 
   mine := case when keyed then worker.take_keys(found_rows) else found_rows end;
   parked := cardinality(found_rows) - cardinality(mine);
+  if keyed then
+    mine := worker.join_calls(mine);
+  end if;
   if cardinality(mine) > 0 then
     select array_agg(s order by s.priority, s.waited desc, s.id) into jobs from worker.start(mine, me, batch) s;
     delete from worker.kept k where k.id = any (array(
@@ -156,7 +175,7 @@ begin
   -- Closing the number first, under the lock that claim shares, makes a claim that comes later a refused one.
   update worker.process p set closed = (p.closed || unclaim.batch)[greatest(cardinality(p.closed) - 98, 1):]
   where p.id = (select q.id from worker.process q where q.id = me for update);
-  select array_agg((j.id, j.claim, 'pending', null, 0, null, false, false, true, null, null)::worker.verdict) into verdicts
+  select array_agg((j.id, j.claim, 'pending', null, 0, null, false, false, true, null, null, null, null)::worker.verdict) into verdicts
   from worker.job_queue j
   where j.status = 'running' and j.claimed_by = me and j.batch = unclaim.batch;
   return (select count(*) from worker.settle(me, coalesce(verdicts, '{}')));

@@ -40,6 +40,79 @@ end
 $$;
 comment on function worker.unpark(text[]) is 'Queues the first parked row of each key''s line';
 
+create or replace function worker.follow(ids bigint[]) returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+  -- Tags of completed steps that were not announced yet, whatever became of the attempt; marked in this transaction.
+  with announced as (
+    update worker.job_step s set announced = true
+    from worker.job_queue j join worker.job_type t on t.name = j.job_type
+    where j.id = any (ids) and s.job_id = j.id and s.status = 'completed' and not s.announced
+      and t.announces = 'tags' and cardinality(s.tags) > 0
+    returning s.job_id, s.tags
+  ), parent as (
+    select a.job_id, jsonb_agg(distinct tag order by tag) as tags from announced a cross join unnest(a.tags) tag group by a.job_id
+  )
+  insert into worker.job_queue (job_type, payload, tenant_id, correlation_id, traceparent, parent_id)
+  select next_type, jsonb_build_object('tags', p.tags, 'parent', worker.parent_of(j)), j.tenant_id, j.correlation_id,
+    j.traceparent, j.id
+  from parent p join worker.job_queue j on j.id = p.job_id join worker.job_type t on t.name = j.job_type
+  cross join unnest(t.then_types) next_type
+  order by j.id, next_type;
+
+  insert into worker.job_queue (job_type, payload, tenant_id, correlation_id, traceparent, parent_id)
+  select next_type, jsonb_build_object('parent', worker.parent_of(j)) || case
+      when j.status = 'failed' then jsonb_build_object('error', j.errors -> -1 ->> 'message')
+      -- A result that would make the payload too large stays on the parent.
+      when octet_length(j.result::text) > 60000 then '{}' else jsonb_build_object('result', j.result) end,
+    j.tenant_id, j.correlation_id, j.traceparent, j.id
+  from worker.job_queue j join worker.job_type t on t.name = j.job_type
+  cross join unnest(case when j.status = 'failed' then t.then_failed
+    when j.status = 'completed' and t.announces = 'result' then t.then_types end) next_type
+  where j.id = any (ids)
+  order by j.id, next_type;
+end
+$$;
+comment on function worker.follow(bigint[]) is
+  'Inserts what follows settled jobs, in the settle''s own transaction: then with fresh tags or the result, then_failed with the error';
+
+create or replace function worker.parent_of(job worker.job_queue) returns jsonb
+language sql immutable
+begin atomic
+  select jsonb_build_object('id', job.id, 'job_type', job.job_type, 'status', job.status);
+end;
+comment on function worker.parent_of(worker.job_queue) is 'What a follow-up''s payload says of its parent';
+
+create or replace function worker.enqueue_follows(verdicts worker.verdict[], settled_ids bigint[]) returns void
+language plpgsql set search_path = pg_catalog, pg_temp set lock_timeout = '20ms'
+as $$
+declare
+  follow record;
+begin
+  -- One by one in key order, through enqueue: a type with a unique key is kept. A key held by an open transaction ends
+  -- this settle with 55P03, and the daemon sends the verdict again.
+  for follow in
+    select j.tenant_id as inherited, j.correlation_id, j.id as parent_id, f.*
+    from unnest(verdicts) v
+    join worker.job_queue j on j.id = v.id and j.id = any (settled_ids)
+    cross join lateral jsonb_to_recordset(v.follows::jsonb) as f (
+      job_type text, payload jsonb, delay double precision, priority integer, unique_key text, tenant_id text, source text)
+    where v.follows is not null and j.status = v.status
+    order by f.job_type, worker.unique_key_of(f.job_type, f.payload), j.id
+  loop
+    perform set_config('worker.parent', follow.parent_id::text, true);  -- read by the insert's trigger
+    perform worker.enqueue(follow.job_type, follow.payload, delay => make_interval(secs => follow.delay),
+      priority => follow.priority, unique_key => follow.unique_key, on_conflict => 'keep',
+      tenant_id => coalesce(follow.tenant_id, follow.payload ->> 'tenant_id', follow.inherited),
+      correlation_id => follow.correlation_id, source => follow.source);
+  end loop;
+  perform set_config('worker.parent', '', true);
+end
+$$;
+comment on function worker.enqueue_follows(worker.verdict[], bigint[]) is
+  'Inserts what handlers enqueued through their context, with the verdict of the job that did it';
+
 create or replace function worker.settle(me bigint, verdicts worker.verdict[]) returns table (id bigint, status text)
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan
@@ -54,6 +127,7 @@ declare
   statuses text[];
   keys text[];
   holders bigint[];
+  types text[];
 begin
   with settled as (
     update worker.job_queue j set
@@ -71,19 +145,26 @@ begin
       held_key = case when v.status = 'pending' and j.cancel_requested_at is null then j.held_key end,
       errors = worker.appended(j.errors, j.attempt, instant, v.error),
       result = coalesce(v.result::jsonb, j.result),
+      payload = coalesce(v.payload::jsonb, j.payload),
       phase = null
     from (select * from unnest(verdicts) order by id) v
     where j.id = v.id and j.claim = v.claim and j.status = 'running'
-    returning j.id, j.status, j.concurrency_key
+    returning j.id, j.status, j.concurrency_key, j.job_type
   )
   select array_agg(s.id), array_agg(s.status),
          array_agg(s.concurrency_key) filter (where s.concurrency_key is not null),
-         array_agg(s.id) filter (where s.concurrency_key is not null)
-  into ids, statuses, keys, holders
+         array_agg(s.id) filter (where s.concurrency_key is not null), array_agg(distinct s.job_type::text)
+  into ids, statuses, keys, holders, types
   from settled s;
 
   if keys is not null then
     perform worker.free_keys(keys, holders);
+  end if;
+  if exists (select from worker.job_type t where t.name = any (types) and (t.then_types <> '{}' or t.then_failed <> '{}')) then
+    perform worker.follow(ids);
+  end if;
+  if exists (select from unnest(verdicts) v where v.follows is not null) then
+    perform worker.enqueue_follows(verdicts, ids);
   end if;
   if exists (select from unnest(verdicts) v where not v.keep_steps) then
     delete from worker.job_step s using unnest(verdicts) v

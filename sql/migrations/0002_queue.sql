@@ -31,6 +31,11 @@ create table worker.job_type (
   unique_while    text not null default 'waiting' check (unique_while in ('waiting', 'active')),
   on_conflict     text not null default 'keep' check (on_conflict in ('keep', 'refuse', 'replace')),
   concurrency_key text,
+  coalesce_key    text,
+  then_types      text[] not null default '{}',
+  then_failed     text[] not null default '{}',
+  announces       text check (announces in ('tags', 'result')),
+  fallback        boolean not null default false,
   expires         interval check (expires > interval '0'),
   deadline        interval check (deadline > interval '0'),
   limits          jsonb,
@@ -57,6 +62,7 @@ create table worker.job_queue (
   queued              boolean not null default true,
   parked              boolean not null default false,
   trouble             boolean not null default false,
+  coalesced           boolean not null default false,
   priority            worker.rank not null,
   scheduled_at        worker.instant not null,
   attempt             integer not null default 0,
@@ -98,11 +104,13 @@ create table worker.job_queue (
 comment on table worker.job_queue is 'One row a job. Insert (job_type, payload) and it happens; read it through the view worker.jobs';
 comment on column worker.job_queue.held_key is 'The unique key while this row holds it: until the first claim (unique_while = waiting) or the end (active)';
 comment on column worker.job_queue.trouble is 'Failed or cancelled: what the list of troubles is indexed by';
+comment on column worker.job_queue.coalesced is 'Its concurrency key is that of a coalescing type: the claim that gets the key takes the others with it';
 comment on column worker.job_queue.on_conflict is 'Only said at insert: what to do when the unique key is held; null = as the type declares; kept empty';
 comment on column worker.job_queue.enqueued_by is 'Who inserted the row; granted to nobody, so it cannot be forged';
 
 create index job_queue_due on worker.job_queue (job_type, priority, scheduled_at, id) where queued;
 create index job_queue_parked on worker.job_queue (concurrency_key, priority, scheduled_at, id) where parked;
+create index job_queue_coalesced on worker.job_queue (concurrency_key, id) where coalesced and (queued or parked);
 create unique index job_queue_held on worker.job_queue (job_type, held_key, tenant_id) nulls not distinct where held_key is not null;
 create index job_queue_stop on worker.job_queue (claimed_by) where cancel_requested_at is not null;
 create index job_queue_expiry on worker.job_queue (expires_at) where (queued or parked) and expires_at is not null;
@@ -242,7 +250,9 @@ create type worker.verdict as (
   snoozed    boolean,
   keep_steps boolean,
   error      text,
-  result     text
+  result     text,
+  payload    text,
+  follows    text
 );
 comment on type worker.verdict is 'What became of one attempt; worker.settle writes it';
 

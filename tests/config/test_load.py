@@ -147,6 +147,11 @@ def test_declaration(tmp_path: Path) -> None:
         "expires": 172_800.0,
         "deadline": None,
         "audit": False,
+        "coalesce_key": None,
+        "then": [],
+        "then_failed": [],
+        "announces": None,
+        "fallback": False,
     }
     canonical = json.dumps(declared, sort_keys=True, separators=(",", ":"))
     assert digest == hashlib.sha256(canonical.encode()).hexdigest()

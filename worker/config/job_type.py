@@ -180,6 +180,11 @@ class JobType(Section):
             "rate": self.rate.model_dump() if self.rate else None,
             "backlog": self.backlog.model_dump() if self.backlog else None,
             "producers": list(self.producers),
+            "coalesce_key": self.coalesce.key if self.coalesce else None,
+            "then": list(self.then),
+            "then_failed": list(self.then_failed),
+            "announces": ("tags" if self.graph and self.graph.tagged() else "result") if self.then else None,
+            "fallback": self.fallback is not None,
         }
         canonical = json.dumps(told, sort_keys=True, separators=(",", ":"))
         return {**told, "digest": hashlib.sha256(canonical.encode()).hexdigest()}
