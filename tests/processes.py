@@ -31,13 +31,14 @@ def command(config: Path) -> list[str]:
 class Daemon:
     """One process; everything it says goes to a file."""
 
-    def __init__(self, config: Path, dsn: str, log: Path) -> None:
+    def __init__(self, config: Path, dsn: str, log: Path, options: tuple[str, ...] = ()) -> None:
         self.log = log
         environment = {**os.environ, "DATABASE_URL": dsn, "PYTHONUNBUFFERED": "1"}
         environment.pop("PORT", None)
         with log.open("ab") as out:
             self.process = subprocess.Popen(
-                command(config), cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=out,
+                [*command(config), *options], cwd=ROOT, env=environment,
+                stdin=subprocess.DEVNULL, stdout=out, stderr=out,
                 preexec_fn=die_with_parent,  # noqa: PLW1509 - one prctl, nothing that takes a lock
             )  # fmt: skip
 
@@ -81,9 +82,11 @@ class Fleet:
         self._dsn = dsn
         self.daemons: list[Daemon] = []
 
-    def start(self, config: Path, *, dsn: str | None = None, wait: bool = True) -> Daemon:
+    def start(
+        self, config: Path, *, dsn: str | None = None, wait: bool = True, options: tuple[str, ...] = ()
+    ) -> Daemon:
         """One more daemon, ready to claim unless it is not waited for."""
-        started = Daemon(config, dsn or self._dsn, self._folder / f"daemon-{len(self.daemons)}.log")
+        started = Daemon(config, dsn or self._dsn, self._folder / f"daemon-{len(self.daemons)}.log", options)
         self.daemons.append(started)
         if wait:
             started.says("service.started")

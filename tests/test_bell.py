@@ -122,3 +122,21 @@ async def test_a_poll_alone_is_enough(dsn, tmp_path, connection):
     async with daemon(configured(tmp_path, dsn, ECHO, worker='poll = "50ms"\nwake = "poll"')):
         await until(connection, DONE, await enqueue(connection, "echo"))
         assert not await connection.fetchval(ASLEEP)
+
+
+async def test_no_wait_outlasts_the_mark_whatever_rings_come_in_between(parts, connection, monkeypatch):
+    """A trickle of rings must not end in a sleep that nobody can ring: the mark's due is checked at every wait."""
+    poll = 0.2
+    made = Bell(parts.queue, poll, lambda: True)
+    margins = []
+
+    async def checked(seconds):
+        left = await connection.fetchval("select extract(epoch from due - worker.now())::float8 from worker.asleep")
+        margins.append(left - seconds)
+        await asyncio.sleep(min(seconds, poll / 3))  # rung before its time, as by a trickle of jobs
+
+    await made.rest(NOTHING)
+    monkeypatch.setattr(made, "_wait", checked)
+    for _ in range(12):
+        await made.rest(NOTHING)
+    assert min(margins) > 0

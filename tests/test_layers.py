@@ -8,8 +8,8 @@ from tests.support import ROOT
 
 ORDER = """
     errors job retry outcome graph config metrics log database migrations verdict job_queue step outbound context
-    handlers settler report executor listener bell poller lease upkeep drain stop service
-    embedded testing check web jobs demo cli
+    handlers settler report executor listener bell poller lease upkeep prune pulse health drain stop notify parts
+    service embedded testing check web jobs demo cli
 """.split()  # noqa: SIM905, a list of words reads best as words
 EXEMPT = {"__init__", "__main__"}
 PACKAGE = ROOT / "worker"
@@ -58,6 +58,12 @@ def test_imports_go_upwards_only() -> None:
 def test_every_module_has_its_place() -> None:
     rooms = {room_of(path) for path in PACKAGE.rglob("*.py")} - EXEMPT
     assert rooms - set(ORDER) == set()
+
+
+def test_the_web_side_is_given_to_the_service_and_knows_nothing_of_it() -> None:
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in (PACKAGE / "web").rglob("*.py")]
+    rooms = {name.split(".")[1] for tree in trees for name in imported(tree) if name.startswith("worker.")}
+    assert rooms <= {"web", "metrics", "config", "log", "errors"}
 
 
 def test_the_check_sees_a_fault() -> None:

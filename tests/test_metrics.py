@@ -1,5 +1,7 @@
 """The series of the contract, each once, with bounded labels."""
 
+import math
+import re
 from pathlib import Path
 
 import pytest
@@ -44,6 +46,22 @@ def test_labels_and_help(name: str) -> None:
     [family] = [family for family in metrics.registry.collect() if family.name == name]
     assert family.documentation
     assert series is None or series._labelnames == CONTRACT[name][1]
+
+
+def test_the_page_lists_every_series() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "metrics.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(worker_\w+)` \| (\w+) \| (.*?) \| .+ \|$", page, re.MULTILINE)
+    ends = {"counter": "_total", "info": "_info"}
+    assert {(name, kind, tuple(re.findall(r"`(\w+)`", labels))) for name, kind, labels in rows} == {
+        (name + ends.get(kind, ""), kind, labels or (("version", "environment", "python") if kind == "info" else ()))
+        for name, (kind, labels) in CONTRACT.items()
+    }
+
+
+def test_unmeasured_is_not_zero() -> None:
+    registry = Metrics().registry
+    for name in ("worker_listen_roundtrip_seconds", "worker_oldest_transaction_seconds"):
+        assert math.isnan(registry.get_sample_value(name) or 0)
 
 
 def test_each_has_a_registry_of_its_own() -> None:

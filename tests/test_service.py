@@ -6,7 +6,7 @@ import pytest
 
 from tests.heart import EVIDENCE, configured, daemon, enqueue, row, until
 from tests.proxy import proxied
-from worker import service
+from worker import parts
 from worker.errors import DatabaseUnreachable, DeclarationError, SchemaError
 from worker.service import run
 from worker.stop import Stop
@@ -160,7 +160,7 @@ async def test_a_side_duty_that_dies_ends_the_process_loudly(config, monkeypatch
     async def broken(*_):
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr(service, "sweep", broken)
+    monkeypatch.setattr(parts, "sweep", broken)
     with pytest.raises(ExceptionGroup) as ended:
         await asyncio.wait_for(run(config, Stop()), 20)
     assert ended.group_contains(ZeroDivisionError)

@@ -40,7 +40,6 @@ class Bell:
         self._need: int | None = None  # transactions below this may not have seen the bell
         self._naps = 0
         self._renew_at = 0.0
-        self._due_at = float("inf")
 
     def ring(self, for_me: bool = True) -> None:
         """Somebody rang, or something here became possible: look now."""
@@ -64,7 +63,7 @@ class Bell:
             self._useful.append(time.monotonic())
             await self._wait(BUSY_PAUSE)
         else:
-            await self._turn_on(looked)
+            await self._turn_on()
 
     async def off(self) -> None:
         """Turn the bell off: the process is busy, or stops."""
@@ -82,7 +81,8 @@ class Bell:
             self._naps += 1
             await self._wait(NAPS[min(self._naps, len(NAPS)) - 1])
             return
-        await self._renew(looked)
+        if time.monotonic() >= self._renew_at:
+            await self._mark()
         await self._wait(min(self._poll * random.uniform(0.8, 1.2), _soon(looked)))
 
     def _flows(self) -> bool:
@@ -90,20 +90,15 @@ class Bell:
         self._useful.append(now)
         return len(self._useful) == BUSY_LOOKS and now - self._useful[0] <= BUSY_SPAN
 
-    async def _turn_on(self, looked: Claimed) -> None:
+    async def _turn_on(self) -> None:
         # Committed before the look that follows at once: whoever inserts after that look sees the bell.
-        await self._sleep(looked)
+        await self._mark()
         self._on, self._need, self._naps = True, None, 0
 
-    async def _renew(self, looked: Claimed) -> None:
-        now = time.monotonic()
-        if now >= self._renew_at or now + _soon(looked) < self._due_at - 0.001:
-            await self._sleep(looked)
-
-    async def _sleep(self, looked: Claimed) -> None:
-        await self._queue.sleep(looked.next_due, self._poll)
+    async def _mark(self) -> None:
+        # The mark lives for three polls, and is renewed by the first rest after one: no wait outlasts it.
+        await self._queue.sleep(self._poll)
         self._renew_at = time.monotonic() + self._poll
-        self._due_at = time.monotonic() + min(_soon(looked), self._poll)
 
     async def _wait(self, seconds: float) -> None:
         with suppress(TimeoutError):

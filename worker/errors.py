@@ -17,6 +17,7 @@ WorkerError
     ├── DeadlineExceeded   the job ran past its `deadline`; final
     ├── LeaseExpired       the process that ran the job died or fell silent
     ├── LostClaim          the claim is no longer current; nothing may be written
+    ├── Later              the other side failed us and said how long to leave it alone
     ├── CancelRequested    a person or program asked for the end
     └── Interrupted        the daemon is stopping; the attempt is given back
 """
@@ -98,6 +99,18 @@ class LeaseExpired(JobError):
 
 class LostClaim(JobError):
     """The claim is not current any more: somebody else owns the job now."""
+
+
+class Later(JobError):
+    """Failed; not to be tried again before `delay` seconds, nor before the type's own backoff.
+
+    Args:
+        delay: 0 for the backoff alone.
+    """
+
+    def __init__(self, message: str, delay: float = 0.0) -> None:
+        super().__init__(message)
+        self.delay = delay
 
 
 class CancelRequested(JobError):

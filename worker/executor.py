@@ -177,8 +177,9 @@ def _shared(jobs: Sequence[Job], came: Any) -> Sequence[Any]:
     """What came of a call, for each of its jobs."""
     if isinstance(came, list) and len(came) == len(jobs) and all(isinstance(each, Outcome) for each in came):
         return came
-    if isinstance(came, CancelRequested):
-        return [came, *(Interrupted("the call it went along with was cancelled") for _ in jobs[1:])]
+    if isinstance(came, CancelRequested | DeadlineExceeded):
+        # It is the oldest one's own end; the others only went along.
+        return [came, *(Interrupted("the call it went along with was ended") for _ in jobs[1:])]
     return [came] * len(jobs)
 
 

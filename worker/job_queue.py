@@ -42,6 +42,14 @@ class OpenStep(NamedTuple):
     seconds: float | None
 
 
+class Pruned(NamedTuple):
+    """What one page of a prune came to: the last id seen, jobs deleted, whether old ones may follow."""
+
+    last: int
+    gone: int
+    more: bool
+
+
 class JobQueue:
     """The queue, for process `me`, over the control pool.
 
@@ -144,9 +152,9 @@ class JobQueue:
         """Heal: expired rows, parked heads, notes that outlived their job; answers with rows touched."""
         return int(await self._control.fetchval("select worker.sweep()"))
 
-    async def sleep(self, due: float | None, poll: float) -> None:
-        """Turn this process's bell on."""
-        await self._control.execute("select worker.sleep($1, $2, $3)", self.me, due, poll)
+    async def sleep(self, poll: float) -> None:
+        """Turn this process's bell on, or renew it, for three polls."""
+        await self._control.execute("select worker.sleep($1, $2)", self.me, poll)
 
     async def wake(self) -> None:
         """Turn this process's bell off."""
@@ -163,6 +171,14 @@ class JobQueue:
     async def rings(self) -> bool:
         """Whether inserts ring in this database."""
         return bool(await self._control.fetchval("select worker.rings()"))
+
+    async def prune(self, keep: dict[str, float], after: int) -> Pruned:
+        """Delete the finished jobs of one page after an id that are older than `keep` (seconds by status)."""
+        row = await self._control.fetchrow(
+            "select last, gone, more from worker.prune($1::jsonb, $2)", orjson.dumps(keep).decode(), after
+        )
+        assert row is not None
+        return Pruned(row["last"] or after, row["gone"], row["more"])
 
     async def leave(self) -> None:
         """The process stops in good order and holds nothing any more."""

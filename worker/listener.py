@@ -3,6 +3,7 @@
 import asyncio
 import random
 import secrets
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
@@ -26,18 +27,30 @@ class Listener:
         on_ring: called with True when a ring is for this process, with False when it is for another.
         ring: rings with a nonce from another connection, for the self-test: behind a transaction pooler LISTEN
             succeeds and hears nothing.
+        on_test: called after each test with the seconds from ring to hearing, None when nothing was heard.
+
+    Attributes:
+        hearing: whether the last test was heard, on this very connection.
+        tested: set after the first test.
     """
 
     def __init__(
-        self, url: str, me: int, on_ring: Callable[[bool], None], ring: Callable[[str], Awaitable[None]]
+        self,
+        url: str,
+        me: int,
+        on_ring: Callable[[bool], None],
+        ring: Callable[[str], Awaitable[None]],
+        on_test: Callable[[float | None], None] = lambda seconds: None,
     ) -> None:
         self._url = url
         self._me = str(me)
         self._on_ring = on_ring
         self._ring = ring
+        self._on_test = on_test
         self._heard: asyncio.Event = asyncio.Event()
         self._nonce = ""
         self.hearing = False
+        self.tested = asyncio.Event()
 
     async def run(self) -> None:
         """Listen, for ever; reconnect with jittered backoff."""
@@ -67,24 +80,28 @@ class Listener:
 
     async def _keep_testing(self, closed: asyncio.Event) -> None:
         while not closed.is_set():
-            heard = await self._test()
+            seconds = await self._test()
+            heard = seconds is not None
+            self._on_test(seconds)
             if self.hearing and not heard:
                 raise TimeoutError("a listener that heard before hears nothing")
             if not heard:
                 _log.warning("listener.deaf", cure="set database.direct_url to a direct or session address")
             self.hearing = heard
+            self.tested.set()
             with suppress(TimeoutError):
                 async with asyncio.timeout(TEST_EVERY):
                     await closed.wait()
 
-    async def _test(self) -> bool:
+    async def _test(self) -> float | None:
         self._heard.clear()
         self._nonce = f"test {secrets.token_hex(8)}"
+        began = time.monotonic()
         await self._ring(self._nonce.removeprefix("test "))
         with suppress(TimeoutError):
             async with asyncio.timeout(TEST_SECONDS):
                 await self._heard.wait()
-        return self._heard.is_set()
+        return time.monotonic() - began if self._heard.is_set() else None
 
     def _on_notify(self, _: Any, __: int, ___: str, payload: object) -> None:
         if str(payload).startswith("test "):

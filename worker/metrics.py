@@ -71,6 +71,28 @@ class Metrics:
         found = (sqlstate or "")[:2]
         return found if _SQLSTATE_CLASS.fullmatch(found) else OTHER
 
+    def database_error(self, error: BaseException) -> None:
+        """Count an error of SQL, by the class of its SQLSTATE."""
+        self.database_errors.labels(self.sqlstate_label(getattr(error, "sqlstate", None))).inc()
+
+    def queue(self, types: Mapping[str, tuple[int, int, float]], oldest_transaction: float) -> None:
+        """Set the gauges of the queue: by label pending, running and seconds of the oldest due; 0 where nothing is."""
+        for label in (*self._steps, OTHER):
+            pending, running, due = types.get(label, (0, 0, 0.0))
+            self.jobs.labels(label, "pending").set(pending)
+            self.jobs.labels(label, "running").set(running)
+            self.oldest_due.labels(label).set(due)
+        self.oldest_transaction.set(oldest_transaction)
+
+    def queue_unknown(self) -> None:
+        """The database does not answer: NaN, for the last numbers would look like today's."""
+        nothing = float("nan")
+        self.oldest_transaction.set(nothing)
+        for label in (*self._steps, OTHER):
+            self.jobs.labels(label, "pending").set(nothing)
+            self.jobs.labels(label, "running").set(nothing)
+            self.oldest_due.labels(label).set(nothing)
+
     def _define_jobs(self) -> None:
         kind = ["job_type"]
         self.finished = self._counter("worker_jobs_finished_total", "Attempts settled.", [*kind, "outcome"])
@@ -102,6 +124,8 @@ class Metrics:
         self.oldest_transaction = self._gauge(
             "worker_oldest_transaction_seconds", "Oldest transaction in the database."
         )
+        for gauge in (self.listen_roundtrip, self.oldest_transaction):
+            gauge.set(float("nan"))  # until it is measured
 
     def _counter(self, name: str, documentation: str, labels: Iterable[str] = ()) -> Counter:
         return Counter(name, documentation, list(labels), registry=self.registry)

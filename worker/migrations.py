@@ -89,6 +89,11 @@ async def verify(connection: asyncpg.Connection) -> None:
         raise SchemaError(f"the schema is too old: {pending[0].name} is not applied; run `worker migrate`")
 
 
+async def pending(connection: asyncpg.Connection) -> list[SqlFile]:
+    """The files that `migrate` would apply; raises SchemaError as it does."""
+    return _pending(await _applied(connection))
+
+
 async def install(connection: asyncpg.Connection, system: str) -> list[str]:
     """Apply the SQL of one shipped system (a folder of sql/jobs), which may be applied again at any time."""
     wanted = files(f"jobs/{system}")

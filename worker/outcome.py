@@ -38,10 +38,11 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Completed(Outcome):
-    """Done; `result` is kept on the row as JSON."""
+    """Done; `result` is kept on the row as JSON, `reason` as its finish_reason."""
 
     status = Status.COMPLETED
     result: Any = None
+    reason: str | None = None
 
 
 @dataclass(frozen=True)

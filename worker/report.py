@@ -1,20 +1,23 @@
 """What an attempt leaves in metrics and log: counters always, a line when it is worth one."""
 
+import logging
 from collections import Counter
 from collections.abc import Mapping
 
 import structlog
 
 from worker.config import JobType
+from worker.errors import StepTimeout
 from worker.job import Job
 from worker.log import job_fields
 from worker.metrics import Metrics
 from worker.outcome import Completed, Failed, Outcome, Retried, Skipped, Snoozed
+from worker.step import StepError, Watch
 
 _log = structlog.get_logger()
 
 
-class Reporter:
+class Reporter(Watch):
     """Counts every attempt; logs those that failed, were retried or slow, and of the others one sum a second."""
 
     def __init__(self, metrics: Metrics, types: Mapping[str, JobType], log_slow: float) -> None:
@@ -36,6 +39,19 @@ class Reporter:
         self._metrics.duration.labels(label).observe(seconds)
         self._metrics.wait.labels(label).observe(max(job.waited, 0.0))
         self._say(job, outcome, seconds)
+
+    def step(self, job: Job, step: str, seconds: float, error: BaseException | None) -> None:
+        """One run of a step is over; its time counts when it did its work or failed, not when it was never let in."""
+        if error is None or isinstance(error, StepError | StepTimeout):
+            label = self._metrics.label(job.job_type)
+            self._metrics.step_duration.labels(label, self._metrics.step_label(job.job_type, step)).observe(seconds)
+        if _log.is_enabled_for(logging.DEBUG):
+            ended = "completed" if error is None else type(error).__name__
+            _log.debug("step.finished", step=step, outcome=ended, seconds=round(seconds, 4), **job_fields(job))
+
+    def database_error(self, error: BaseException) -> None:
+        """A statement ended with an error."""
+        self._metrics.database_error(error)
 
     def rescued(self, job: Job) -> None:
         """A job was taken over from a dead process."""

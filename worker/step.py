@@ -59,12 +59,23 @@ class Call:
     timeout: float = DEFAULT_SECONDS
 
 
+class Watch:
+    """Who is told of steps; this one keeps it to itself."""
+
+    def step(self, job: Job, step: str, seconds: float, error: BaseException | None) -> None:
+        """One run of a step is over."""
+
+    def database_error(self, error: BaseException) -> None:
+        """A statement of a step ended with an error, which may yet be repeated."""
+
+
 class StepRunner:
     """Runs steps on the step pool, and ends them through the control pool."""
 
-    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", queue: JobQueue) -> None:
+    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", queue: JobQueue, watch: Watch | None = None) -> None:
         self._pool = pool
         self._queue = queue
+        self._watch = watch or Watch()
 
     async def run(self, job: Job, call: Call) -> Any:
         """Run one step to its mark; answers with the function's result, or None when it was done before.
@@ -75,11 +86,16 @@ class StepRunner:
             StepTimeout, StepError: its transaction rolled back; recorded on the timeline.
         """
         await self._show(self._queue.step_began(job, call.step))
+        began = time.monotonic()
         try:
-            return await self._persist(job, call)
-        except (StepTimeout, StepError) as error:
-            await self._show(self._queue.step_failed(job, call.step, clean(str(error))))
+            result = await self._persist(job, call)
+        except BaseException as error:
+            self._watch.step(job, call.step, time.monotonic() - began, error)
+            if isinstance(error, StepTimeout | StepError):
+                await self._show(self._queue.step_failed(job, call.step, clean(str(error))))
             raise
+        self._watch.step(job, call.step, time.monotonic() - began, None)
+        return result
 
     async def begin(self, job: Job, names: Sequence[str]) -> list[OpenStep]:
         """Open the timeline of an attempt; raises LostClaim or CancelRequested."""
@@ -104,6 +120,7 @@ class StepRunner:
             try:
                 return await self._once(job, call)
             except DATABASE_ERRORS as error:
+                self._watch.database_error(error)
                 sqlstate = getattr(error, "sqlstate", None)
                 if sqlstate == "WK010" and time.monotonic() < until:
                     continue

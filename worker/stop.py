@@ -44,6 +44,22 @@ async def first(work: Coroutine[Any, Any, Any], event: asyncio.Event) -> None:
         await asyncio.gather(working, waiting, return_exceptions=True)
 
 
+async def beside(work: Coroutine[Any, Any, None], side: Coroutine[Any, Any, None]) -> None:
+    """Do `work` while `side` goes on; a `side` that ends by itself ends the work, loudly."""
+    working, siding = asyncio.ensure_future(work), asyncio.ensure_future(side)
+    try:
+        await asyncio.wait({working, siding}, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            working.result()
+        else:
+            siding.result()
+            raise RuntimeError("a side duty of the process ended by itself")
+    finally:
+        for task in (working, siding):
+            task.cancel()
+        await asyncio.gather(working, siding, return_exceptions=True)
+
+
 async def leave_behind(seconds: float = 1.0) -> None:
     """End the process here and now if a handler still ignores its cancellation; the loop would wait for it for ever.
 

@@ -15,10 +15,16 @@ RESCUE_BATCH = 100
 _log = structlog.get_logger()
 
 
-async def every(seconds: float, duty: Callable[[], Awaitable[object]], hurry: asyncio.Event | None = None) -> None:
+async def every(
+    seconds: float,
+    duty: Callable[[], Awaitable[object]],
+    hurry: asyncio.Event | None = None,
+    failed: Callable[[BaseException], None] = lambda error: None,
+) -> None:
     """Do `duty` every so many seconds, jittered, and at once when `hurry` is set.
 
-    An error of the database is logged and the duty comes again; any other error is a bug and ends the process.
+    An error of the database is logged, told to `failed`, and the duty comes again; any other error is a bug and ends
+    the process.
     """
     while True:
         try:
@@ -26,7 +32,9 @@ async def every(seconds: float, duty: Callable[[], Awaitable[object]], hurry: as
         except DATABASE_ERRORS as error:
             if not is_transient(error):
                 raise
-            _log.warning("duty.failed", duty=getattr(duty, "__name__", str(duty)), error=type(error).__name__)
+            failed(error)
+            name, sqlstate = getattr(duty, "__name__", str(duty)), getattr(error, "sqlstate", None)
+            _log.warning("duty.failed", duty=name, error=type(error).__name__, sqlstate=sqlstate)
         if hurry is None:
             await asyncio.sleep(seconds * random.uniform(0.8, 1.2))
         else:

@@ -37,7 +37,7 @@ class Verdict(NamedTuple):
             id=job.id,
             claim=job.claim,
             status=outcome.status.value,
-            reason=clean(outcome.reason) if isinstance(outcome, Skipped | Cancelled | Failed) else None,
+            reason=_reason(outcome),
             delay=max(outcome.delay, 0.0) if isinstance(outcome, Snoozed | Retried) else 0.0,
             until=outcome.until if isinstance(outcome, Snoozed) else None,
             counted=outcome.counted,
@@ -45,21 +45,31 @@ class Verdict(NamedTuple):
             keep_steps=outcome.keep_steps if isinstance(outcome, Snoozed) else True,
             error=outcome.error if isinstance(outcome, Retried | Failed) else None,
             result=encode(outcome.result) if isinstance(outcome, Completed) else None,
-            payload=encode(outcome.payload) if isinstance(outcome, Retried) else None,
+            payload=encode(outcome.payload, None) if isinstance(outcome, Retried) else None,
             follows=orjson.dumps(list(follows)).decode() if follows and went_well else None,
         )
 
 
-def encode(value: Any) -> str | None:
-    """A result as JSON that jsonb accepts, or a note that says why it could not be kept; never raises."""
+def _reason(outcome: Outcome) -> str | None:
+    if isinstance(outcome, Completed | Skipped | Cancelled | Failed) and outcome.reason is not None:
+        return clean(outcome.reason)
+    return None
+
+
+def encode(value: Any, most: int | None = RESULT_BYTES) -> str | None:
+    """A result as JSON that jsonb accepts, or a note that says why it could not be kept; never raises.
+
+    Args:
+        most: bytes; None where what is encoded came from the row and must go back whole.
+    """
     if value is None:
         return None
     try:
         encoded = orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS)
     except (TypeError, ValueError, RecursionError) as error:
         return orjson.dumps({"not_kept": clean(str(error))}).decode()
-    if len(encoded) > RESULT_BYTES:
-        return orjson.dumps({"not_kept": f"larger than {RESULT_BYTES} bytes", "bytes": len(encoded)}).decode()
+    if most is not None and len(encoded) > most:
+        return orjson.dumps({"not_kept": f"larger than {most} bytes", "bytes": len(encoded)}).decode()
     text = encoded.decode()
     return orjson.dumps(_without_nul(orjson.loads(text))).decode() if "\\u0000" in text else text
 

@@ -70,7 +70,7 @@ begin
   from worker.job_queue j join worker.job_type t on t.name = j.job_type
   cross join unnest(case when j.status = 'failed' then t.then_failed
     when j.status = 'completed' and t.announces = 'result' then t.then_types end) next_type
-  where j.id = any (ids)
+  where j.id = any (ids) and j.finish_reason is distinct from 'fallback'
   order by j.id, next_type;
 end
 $$;
@@ -136,7 +136,7 @@ begin
       trouble = v.status in ('failed', 'cancelled') or (v.status = 'pending' and j.cancel_requested_at is not null),
       claimed_by = case when v.status <> 'pending' or j.cancel_requested_at is not null then j.claimed_by end,
       finished_at = case when v.status <> 'pending' or j.cancel_requested_at is not null then instant end,
-      finish_reason = case when v.status = 'pending' and j.cancel_requested_at is not null
+      finish_reason = case when v.status in ('pending', 'cancelled') and j.cancel_requested_at is not null
                            then coalesce(j.cancel_reason, 'cancelled') else v.reason end,
       scheduled_at = case when v.status <> 'pending' then j.scheduled_at
                           else least(coalesce(v.until, instant + make_interval(secs => v.delay)), '9000-01-01 00:00+00') end,

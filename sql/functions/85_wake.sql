@@ -1,21 +1,20 @@
 -- Sleeping: polling is the guarantee, the bell a hint (docs/decisions/0004).
 
-create or replace function worker.sleep(me bigint, due double precision, poll double precision) returns void
+create or replace function worker.sleep(me bigint, poll double precision) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp set lock_timeout = '2s'
 as $$
 begin
   -- One sleeper at a time, so that the gate never goes back behind somebody's mark; those who insert pass.
   lock table worker.asleep in share row exclusive mode;
   insert into worker.asleep as a (process_id, since, due, until)
-  values (me, clock_timestamp(), worker.now() + make_interval(secs => least(coalesce(sleep.due, poll), poll)),
-          clock_timestamp() + make_interval(secs => 3 * poll))
+  values (me, clock_timestamp(), worker.now() + make_interval(secs => 3 * poll), clock_timestamp() + make_interval(secs => 3 * poll))
   on conflict (process_id) do update set due = excluded.due, until = excluded.until;
   perform setval('worker.bell', greatest(pg_sequence_last_value('worker.bell'),
     (select ceil(extract(epoch from max(a.until)))::bigint from worker.asleep a)));
 end
 $$;
-comment on function worker.sleep(bigint, double precision, double precision) is
-  'Turns the bell of a process on, or renews it: ring for rows due within the given seconds. Its own transaction, committed before the next look';
+comment on function worker.sleep(bigint, double precision) is
+  'Turns the bell of a process on, or renews it, for three polls: it must outlast the longest wait that begins before the next renewal. Its own transaction, committed before the next look';
 
 create or replace function worker.wake(me bigint) returns void
 language sql volatile security definer set search_path = pg_catalog, pg_temp

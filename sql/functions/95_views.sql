@@ -7,16 +7,16 @@ select
     when j.status <> 'pending' then j.status
     when j.parked then 'behind its key'
     when j.scheduled_at > worker.now() and j.started_at is null then 'scheduled'
-    when j.scheduled_at > worker.now() and j.attempt = 0 then 'snoozed'
-    when j.scheduled_at > worker.now() then 'retrying'
-    else 'waiting' end as label,
+    when j.started_at is null then 'waiting'
+    when j.attempt = 0 then 'snoozed'
+    else 'retrying' end as label,
   j.phase, j.progress, j.tenant_id, j.source, j.payload, j.priority, j.scheduled_at,
   j.attempt, j.max_attempts, j.rescues, j.snoozes, j.unique_key, j.concurrency_key, j.correlation_id, j.parent_id,
   j.claim, j.claimed_by, j.enqueued_by, j.cancel_requested_at, j.finish_reason, j.result, j.errors,
   j.errors -> -1 ->> 'message' as last_error,
   j.created_at, j.started_at, j.finished_at, j.expires_at, j.deadline_at,
-  greatest(coalesce(j.started_at, worker.now())
-    - case when j.scheduled_at <= coalesce(j.started_at, worker.now()) then j.scheduled_at else j.created_at end,
+  greatest(coalesce(j.started_at, j.finished_at, worker.now())
+    - case when j.scheduled_at <= coalesce(j.started_at, j.finished_at, worker.now()) then j.scheduled_at else j.created_at end,
     interval '0') as wait,
   coalesce(j.finished_at, case when j.status = 'running' then worker.now() end) - j.started_at as duration,
   case when j.status = 'pending' then j.scheduled_at end as next_run,

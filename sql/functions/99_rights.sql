@@ -29,7 +29,7 @@ grant execute on function
   worker.register_backend(bigint, text), worker.note_backend(bigint, integer, timestamptz, text), worker.beat(bigint, bigint),
   worker.leave(bigint), worker.suspects(bigint), worker.declare_dead(bigint, bigint), worker.mark_dead(bigint, bigint),
   worker.end_backends(bigint), worker.stop_backend(integer, timestamptz, boolean), worker.rescue(bigint, bigint, integer),
-  worker.sleep(bigint, double precision, double precision), worker.wake(bigint), worker.test_ring(text), worker.rings(), worker.sweep()
+  worker.sleep(bigint, double precision), worker.wake(bigint), worker.test_ring(text), worker.rings(), worker.sweep()
 to worker_run;
 
 -- Row-level security. The owner is subject to it too (forced), so every right is a policy that can be read.

@@ -152,14 +152,14 @@ comment on table worker.step_lock is 'One row a (step function, concurrency key)
 
 create table worker.job_event (
   id     bigint generated always as identity primary key,
-  job_id bigint not null,
+  job_id bigint,
   at     timestamptz not null default clock_timestamp(),
   event  text not null,
   actor  text not null default session_user,
   detail jsonb
 );
 create index job_event_by_job on worker.job_event (job_id, id);
-comment on table worker.job_event is 'What a person or a rescue did to a job; every transition for types with audit = true';
+comment on table worker.job_event is 'What a person or a rescue did to a job (to a type, where job_id is null); every transition for types with audit = true';
 
 create table worker.process (
   id          bigint generated always as identity primary key,

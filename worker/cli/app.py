@@ -5,7 +5,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from worker.cli import configuration, daemon, demo, jobs, produce, schema, status
+from worker.cli import configuration, daemon, demo, doctor, jobs, operate, produce, remove, schema, status
 from worker.cli.exits import INTERRUPTED
 
 
@@ -38,9 +38,15 @@ app = typer.Typer(
 
 app.command()(daemon.run)
 app.command()(daemon.drain)
+app.command()(doctor.check)
 app.command()(schema.migrate)
+app.command()(remove.uninstall)
 app.command()(produce.enqueue)
 app.command()(produce.cancel)
+app.command()(operate.retry)
+app.command()(operate.pause)
+app.command()(operate.resume)
+app.command()(operate.explain)
 app.command()(jobs.show)
 app.command("jobs")(jobs.list_jobs)
 app.command()(status.status)

@@ -11,17 +11,26 @@ if TYPE_CHECKING:
     from worker.drain import Report
 
 
-def run(config: ConfigPath = DEFAULT_CONFIG) -> None:
+def run(
+    once: Annotated[bool, typer.Option("--once", help="Claim what is due once, wait for it, and end.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Log every step too.")] = False,
+    config: ConfigPath = DEFAULT_CONFIG,
+) -> None:
     """Run the daemon until it is stopped.
 
     SIGTERM or Ctrl-C: no more claims, running jobs get worker.grace to finish, the rest is handed back. A second
     signal hands back at once. A database that does not answer is waited for.
+
+    With --once it ends after one claim, and exit code 1 says that a job failed.
     """
+    from worker import log
     from worker.cli.reach import address, configured, go
 
     loaded = configured(config, daemon=True)
+    if verbose:
+        log.configure(level="debug")
     address(loaded)
-    go(_serve(loaded))
+    go(_once(loaded) if once else _serve(loaded))
 
 
 def drain(
@@ -55,13 +64,42 @@ def drain(
 async def _serve(config: "Config") -> None:
     from worker import service
     from worker.cli.verdict import logged
+    from worker.notify import told
     from worker.stop import Stop, leave_behind
 
     stop = Stop()
     stop.on_signals()
+    web = None
+    if config.http is not None:
+        from worker.web import Web
+
+        web = Web(config.http)  # before anything else: an address that is taken is a fault of the start
     with logged():
-        await service.run(config, stop)
+        await service.run(config, stop, told(stop.asked), web=web)
     await leave_behind()
+
+
+async def _once(config: "Config") -> None:
+    from worker import service
+    from worker.cli.exits import INTERRUPTED, NO
+    from worker.cli.once import Once
+    from worker.cli.paper import put
+    from worker.cli.reach import address, answering
+    from worker.cli.verdict import Refused, logged
+    from worker.stop import Stop
+
+    if not config.worker.enabled:
+        raise Refused(f"worker.enabled is false in {config.path}: nothing would be claimed")
+    await answering(address(config))
+    stop, once = Stop(), Once()
+    stop.on_signals()
+    with logged():
+        await service.run(config, stop, instead=once.run)
+    if once.ran is None:
+        raise typer.Exit(INTERRUPTED)
+    put(f"ran: {', '.join(f'{jobs} {status}' for status, jobs in once.ran.items()) or 'nothing'}")
+    if once.ran.get("failed"):
+        raise typer.Exit(NO)
 
 
 async def _drain(config: "Config", patience: float) -> "Report | None":

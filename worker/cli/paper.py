@@ -1,7 +1,8 @@
 """What verbs write: text for people, one JSON value for programs. Nothing from the database reaches a terminal raw."""
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -31,6 +32,18 @@ def console() -> "Console":
     from rich.console import Console
 
     return Console(width=None if sys.stdout.isatty() else WIDE, highlight=False, soft_wrap=False)
+
+
+@contextmanager
+def advancing(deed: str, total: int) -> "Iterator[Callable[[int], None]]":
+    """A progress bar on standard error, for long work on a terminal; what it yields is called with what was done."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True) as bar:
+        task = bar.add_task(deed, total=total)
+        yield lambda done: bar.update(task, advance=done)
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> "Table":

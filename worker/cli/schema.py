@@ -1,6 +1,8 @@
 """`migrate`: the schema brought up to this release."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from worker.cli.options import DEFAULT_CONFIG, ConfigPath
 
@@ -8,14 +10,39 @@ if TYPE_CHECKING:
     from worker.config import Config
 
 
-def migrate(config: ConfigPath = DEFAULT_CONFIG) -> None:
+def migrate(
+    show: Annotated[bool, typer.Option("--print", help="Print the SQL that would be run; change nothing.")] = False,
+    config: ConfigPath = DEFAULT_CONFIG,
+) -> None:
     """Bring the database's schema up to this release and declare the job types of the configuration.
 
     Safe to repeat, and to run by several at once. Finds the way past a pooler by database.direct_url.
     """
     from worker.cli.reach import configured, go
 
-    go(_migrate(configured(config)))
+    loaded = configured(config)
+    go(_print(loaded) if show else _migrate(loaded))
+
+
+async def _print(config: "Config") -> None:
+    import sys
+
+    import asyncpg
+    import orjson
+
+    from worker import migrations
+    from worker.cli.reach import address, answering
+    from worker.cli.script import script
+
+    url = address(config, direct=True)
+    await answering(url)
+    connection = await asyncpg.connect(url, timeout=10)
+    try:
+        pending = await migrations.pending(connection)
+    finally:
+        await connection.close(timeout=5)
+    declarations = orjson.dumps(config.declarations()).decode()
+    sys.stdout.write(script(pending, migrations.files("functions"), config.worker.wake == "ring", declarations))
 
 
 async def _migrate(config: "Config") -> None:

@@ -1,6 +1,7 @@
 """Handlers: what a job type does, made once at start from its declaration."""
 
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import asyncpg
@@ -8,12 +9,16 @@ import asyncpg
 from worker.config import JobType
 from worker.context import Context
 from worker.errors import DeclarationError
-from worker.handlers import coroutine, sql_graph
+from worker.handlers import coroutine, endpoint, sql_graph
+from worker.outbound import Outbound
+from worker.outcome import Completed
 
 Handler = Callable[[Context], Awaitable[Any]]
 
 
-async def build(types: Mapping[str, JobType], steps: "asyncpg.Pool[asyncpg.Record]") -> dict[str, Handler]:
+async def build(
+    types: Mapping[str, JobType], steps: "asyncpg.Pool[asyncpg.Record]", outbound: Outbound
+) -> dict[str, Handler]:
     """A handler for each declared type.
 
     Raises:
@@ -23,7 +28,7 @@ async def build(types: Mapping[str, JobType], steps: "asyncpg.Pool[asyncpg.Recor
     faults: list[str] = []
     for name, job_type in types.items():
         try:
-            handlers[name] = await _handler(job_type, steps)
+            handlers[name] = await _handler(job_type, steps, outbound)
         except DeclarationError as error:
             faults += error.faults
     if faults:
@@ -31,9 +36,22 @@ async def build(types: Mapping[str, JobType], steps: "asyncpg.Pool[asyncpg.Recor
     return handlers
 
 
-async def _handler(job_type: JobType, steps: "asyncpg.Pool[asyncpg.Record]") -> Handler:
+def fallbacks(types: Mapping[str, JobType], outbound: Outbound) -> dict[str, Handler]:
+    """For each type that has one, what runs its jobs while it, its source or the whole daemon is switched off."""
+    return {name: _noted(endpoint.build_fallback(each, outbound)) for name, each in types.items() if each.fallback}
+
+
+def _noted(handler: Handler) -> Handler:
+    async def noted(context: Context) -> Any:
+        came = await handler(context)
+        return [replace(each, reason="fallback") if isinstance(each, Completed) else each for each in came]
+
+    return noted
+
+
+async def _handler(job_type: JobType, steps: "asyncpg.Pool[asyncpg.Record]", outbound: Outbound) -> Handler:
     if job_type.kind == "steps":
         return await sql_graph.build(job_type, steps)
     if job_type.kind == "python":
         return coroutine.build(job_type)
-    raise DeclarationError([f"job.{job_type.name}: http jobs come with a later release"])
+    return endpoint.build(job_type, outbound)

@@ -1,0 +1,139 @@
+"""docs/logs.md names every event there is; those of the contract are written by a real daemon, as lines of JSON."""
+
+import ast
+import json
+import re
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.heart import DEADLINE, QUICK, enqueue, until, write_config
+from tests.processes import Daemon, Fleet, fleet
+from tests.support import ROOT
+from tests.test_upkeep import stranded
+
+PAGE = (ROOT / "docs" / "logs.md").read_text(encoding="utf-8")
+LEVELS = {"debug", "info", "warning", "error"}
+JOBS = """
+[job.echo]
+python = "tests.sample_jobs:echo"
+[job.told]
+python = "tests.sample_jobs:echo"
+log = "each"
+[job.refuse]
+python = "tests.web.handlers:refuse"
+[job.stumble]
+python = "tests.web.handlers:stumble"
+retry = { first = "1ms" }
+[job.snooze]
+python = "tests.web.handlers:snooze"
+[job.block]
+python = "tests.web.handlers:block"
+[job.lose]
+python = "tests.web.handlers:lose"
+[job.graph.steps]
+one = { sql = "one_step" }
+"""
+STEP = "create function one_step() returns void language sql as 'select'"
+
+
+def written() -> Iterator[tuple[str, str]]:
+    """(event, level) of every line that the source may write."""
+    for path in sorted((ROOT / "worker").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if (
+                isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in LEVELS
+                and node.args and isinstance(node.args[0], ast.Constant) and isinstance(node.args[0].value, str)
+                and re.fullmatch(r"[a-z_]+\.[a-z_]+", node.args[0].value)
+            ):  # fmt: skip
+                yield node.args[0].value, node.func.attr
+
+
+def documented() -> set[tuple[str, str]]:
+    """(event, level) of the page's tables."""
+    rows = re.findall(r"^\| `([a-z_.]+)` \| ([a-z, ]+) \|", PAGE, re.MULTILINE)
+    return {(event, level.strip()) for event, levels in rows for level in levels.split(",")}
+
+
+def test_the_page_names_every_event_with_its_level() -> None:
+    assert documented() == set(written())
+
+
+class Lines:
+    """What a daemon wrote, by event."""
+
+    def __init__(self, daemon: Daemon) -> None:
+        self._daemon = daemon
+
+    def of(self, event: str, **fields: Any) -> dict[str, Any]:
+        """The first line of this event with these fields, waited for."""
+        end = time.monotonic() + DEADLINE
+        while not (found := [line for line in self._all() if {"event": event, **fields}.items() <= line.items()]):
+            assert time.monotonic() < end, f"no {event} with {fields} in:\n{self._daemon.said()}"
+            time.sleep(0.02)
+        return found[0]
+
+    def _all(self) -> Iterator[dict[str, Any]]:
+        whole, _, _ = self._daemon.said().rpartition("\n")
+        return map(json.loads, whole.splitlines())
+
+
+@pytest.fixture
+def daemons(tmp_path: Path, dsn: str) -> Iterator[Fleet]:
+    with fleet(tmp_path, dsn) as started:
+        yield started
+
+
+async def test_every_event_of_a_job_is_written(tmp_path, connection, daemons):
+    await connection.execute(STEP)
+    await stranded(connection)
+    daemon = daemons.start(write_config(tmp_path, JOBS, worker=QUICK), options=("--verbose",))
+    kinds = ("echo", "told", "refuse", "stumble", "snooze", "block", "lose", "graph")
+    ids = {kind: await enqueue(connection, kind, correlation_id=f"c-{kind}") for kind in kinds}
+    over = "select status not in ('pending', 'running') from worker.job_queue where id = $1"
+    for kind in ("echo", "told", "refuse", "stumble", "block", "graph"):
+        await until(connection, over, ids[kind], seconds=40)
+    lines = Lines(daemon)
+
+    def of_job(event: str, kind: str, **fields: Any) -> dict[str, Any]:
+        line = lines.of(event, job_id=ids[kind], job_type=kind, **fields)
+        assert (line["correlation_id"], line["attempt"] >= 0) == (f"c-{kind}", True)
+        return line
+
+    of_job("job.finished", "refuse", outcome="failed", level="error")
+    of_job("job.finished", "told", outcome="completed", level="info")
+    assert "stumbled" in of_job("job.retried", "stumble", level="warning")["error"]
+    of_job("job.snoozed", "snooze", level="info", again_in=3600)
+    of_job("job.lost_claim", "lose", level="warning")
+    of_job("step.finished", "graph", level="debug", step="one", outcome="completed")
+    lines.of("job.rescued", job_type="echo", level="warning")
+    assert lines.of("jobs.finished", job_type="graph", level="info")["jobs"] == 1
+    assert "block" in lines.of("loop.blocked", level="warning")["job_types"]
+
+
+async def test_every_event_of_the_process_is_written(tmp_path, connection, daemons):
+    daemon = daemons.start(write_config(tmp_path, '[job.echo]\npython = "tests.sample_jobs:echo"', worker=QUICK))
+    lines = Lines(daemon)
+    started = lines.of("service.started", level="info", environment="test", types=["echo"])
+    assert {"process", "version", "timestamp"} <= started.keys()
+    profile = lines.of("service.profile", level="info", pooler=False, step_pooler=False, listener="heard")
+    assert profile["server"] == await connection.fetchval("show server_version")
+    async with connection.transaction():
+        await connection.execute("lock table worker.job_queue in access exclusive mode")
+        lines.of("duty.failed", level="warning", sqlstate="55P03")
+    daemon.send(signal.SIGTERM)
+    assert daemon.ends() == 0
+    lines.of("service.draining", level="info", in_hand=0)
+    lines.of("service.stopped", level="info")
+
+
+async def test_nothing_is_said_of_steps_unless_it_is_asked_for(tmp_path, connection, daemons):
+    await connection.execute(STEP)
+    daemon = daemons.start(write_config(tmp_path, "[job.graph.steps]\none = { sql = 'one_step' }", worker=QUICK))
+    await enqueue(connection, "graph")
+    daemon.says('"event":"jobs.finished"')
+    assert "step.finished" not in daemon.said()

@@ -1,0 +1,95 @@
+"""Whether the process is well, without asking anybody."""
+
+import asyncio
+from types import SimpleNamespace
+
+import pytest
+import structlog
+
+from tests.heart import becomes
+from worker import pulse
+from worker.metrics import Metrics
+from worker.pulse import Pulse, Readiness, Rounds
+
+
+def lag(metrics: Metrics, part: str) -> float:
+    return metrics.registry.get_sample_value(f"worker_loop_lag_seconds_{part}") or 0.0
+
+
+def test_ready_only_while_something_is_watched_and_all_of_it_is_well():
+    said, readiness = [True, True], Readiness()
+    assert not readiness.ready
+    readiness.watch(lambda: said[0], lambda: said[1])
+    assert readiness.ready
+    said[1] = False
+    assert not readiness.ready
+    said[1] = True
+    assert readiness.ready
+    readiness.end()
+    assert not readiness.ready
+
+
+def test_claims_go_round_or_there_is_no_room(monkeypatch):
+    clock = [1000.0]
+    monkeypatch.setattr(pulse, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    poller = SimpleNamespace(looked_at=1000.0, in_hand=0)
+    rounds = Rounds(poller, concurrency=2, seconds=20)
+    assert rounds.lately()
+    clock[0] = 1021.0
+    assert not rounds.lately()
+    poller.in_hand = 2  # full: nobody looks, and nobody should
+    assert rounds.lately()
+    clock[0] = 2000.0
+    rounds.note()
+    poller.in_hand = 1  # a slot is free this very moment, the next claim is on its way
+    assert rounds.lately()
+    clock[0] = 2021.0
+    assert not rounds.lately()
+    poller.looked_at = 2021.0
+    assert rounds.lately()
+
+
+async def test_a_late_loop_names_who_ran():
+    measured = Pulse(Metrics())
+    gate = asyncio.Event()
+
+    async def waits(context: object) -> str:
+        await gate.wait()
+        return f"{context}!"
+
+    async def fails(context: object) -> None:
+        raise ZeroDivisionError
+
+    running = asyncio.create_task(measured.watched("slow", waits)("x"))
+    with pytest.raises(ZeroDivisionError):
+        await measured.watched("ended", fails)("x")
+    measured.watched("idle", waits)
+    await asyncio.sleep(0)
+    with structlog.testing.capture_logs() as lines:
+        measured.note(0.49)
+        measured.note(0.75)
+    assert [(line["event"], line["seconds"], line["job_types"]) for line in lines] == [
+        ("loop.blocked", 0.75, ["ended", "slow"])
+    ]
+    gate.set()
+    assert await running == "x!"
+    assert measured.types() == ["ended", "slow"]  # until the next look at the clock
+
+
+async def test_it_looks_at_the_clock_for_ever_and_forgets_who_ended(monkeypatch):
+    monkeypatch.setattr(pulse, "TICK", 0.001)
+    metrics = Metrics()
+    measured, beats = Pulse(metrics), []
+    measured.beat = lambda: beats.append(1)
+
+    async def ends() -> None: ...
+
+    await measured.watched("ended", ends)()
+    task = asyncio.create_task(measured.run())
+    try:
+        await becomes(lambda: len(beats) >= 3)
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    assert lag(metrics, "count") >= 3
+    assert measured.types() == []

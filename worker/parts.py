@@ -1,0 +1,165 @@
+"""The parts of one life of the process, and how they are wired."""
+
+import asyncio
+from collections.abc import Coroutine, Mapping, Sequence
+from typing import Any
+
+import structlog
+
+from worker.bell import Bell
+from worker.config import Config, JobType
+from worker.context import Context
+from worker.database import Database
+from worker.errors import CancelRequested, Interrupted, ProcessDead
+from worker.executor import Executor
+from worker.handlers import build, fallbacks
+from worker.health import CHECK_EVERY, SAMPLE_EVERY, Gauges, tell_profile
+from worker.job import Job
+from worker.job_queue import JobQueue
+from worker.listener import Listener
+from worker.metrics import Metrics
+from worker.outbound import Outbound
+from worker.poller import Poller
+from worker.pulse import Pulse, Rounds
+from worker.report import Reporter
+from worker.settler import Settler
+from worker.upkeep import Rescue, every, sweep
+
+ROUND_SECONDS = 5.0  # beyond three polls, after which claims count as stuck
+
+_log = structlog.get_logger()
+
+
+class Parts:
+    """Everything that works under one process id.
+
+    Args:
+        direct: the address of a direct or session connection.
+        dead: to be set when the database says that this process was declared dead.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        types: Mapping[str, JobType],
+        database: Database,
+        metrics: Metrics,
+        *,
+        me: int,
+        direct: str,
+        dead: asyncio.Event,
+    ) -> None:
+        self._config = config
+        self._types = types
+        self._database = database
+        self._metrics = metrics
+        self._direct = direct
+        self._dead = dead
+        self.outbound = Outbound()
+        # Switched off as a whole, only what has a fallback is claimed.
+        on = config.worker.enabled
+        self.queue = JobQueue(database.control, me, [name for name, each in types.items() if on or each.fallback])
+        self.settler = Settler(self.queue)
+        self.reporter = Reporter(metrics, types, config.worker.log_slow)
+        self.gauges = Gauges(database.control, metrics)
+        self.pulse = Pulse(metrics)
+        metrics.slots.set(config.worker.concurrency)
+
+    async def build(self) -> None:
+        """Make what needs the database: handlers, and who runs them.
+
+        Raises:
+            DeclarationError: a declared function or coroutine is missing or takes other arguments.
+        """
+        settings = self._config.worker
+        handlers = await build(self._types, self._database.steps, self.outbound)
+        self.executor = Executor(
+            self._types,
+            {name: self.pulse.watched(name, handler) for name, handler in handlers.items()},
+            self._context,
+            settler=self.settler,
+            reporter=self.reporter,
+            concurrency=settings.concurrency,
+            fallbacks=fallbacks(self._types, self.outbound),
+            master=settings.enabled,
+        )
+        self.listener = Listener(self._direct, self.queue.me, self._ring, self.queue.test_ring, self._heard)
+        self.bell = Bell(self.queue, settings.poll, lambda: self.listener.hearing and settings.wake == "ring")
+        self.poller = Poller(
+            self.queue,
+            self.executor,
+            self.bell,
+            self._metrics,
+            concurrency=settings.concurrency,
+            prefetch=settings.prefetch,
+        )
+        self.rescue = Rescue(self.queue, self.poller)
+        self.rounds = Rounds(self.poller, settings.concurrency, 3 * settings.poll + ROUND_SECONDS)
+        self.pulse.beat = self.rounds.note
+
+    def duties(self, scraped: bool) -> list[Coroutine[Any, Any, None]]:
+        """The side duties, not begun; gauges are sampled only where somebody can read them."""
+        poll = self._config.worker.poll
+        duties = [
+            self.settler.run(),
+            self.listener.run(),
+            self.pulse.run(),
+            tell_profile(self._database.control, self._database.steps, self.listener),
+            self._every(min(poll, 1.0), self._sweep),
+            self._every(1.0, self._sums),
+            self.until_dead(self._every(poll, self.rescue.run, self.rescue.hurry)),
+        ]
+        if scraped:
+            duties += [
+                self._every(SAMPLE_EVERY, self.gauges.sample),
+                self._every(CHECK_EVERY, self.gauges.check_schema),
+            ]
+        return duties
+
+    def claims_go_round(self) -> bool:
+        """Whether claims are made as they should; where the master switch is off none should."""
+        return not self._config.worker.enabled or self.rounds.lately()
+
+    def end_all(self) -> None:
+        """Interrupt what runs: this process was declared dead."""
+        self.poller.interrupt(self.executor.running(), Interrupted("this process was declared dead"))
+
+    def cancel(self, claims: list[int]) -> None:
+        """Somebody asked for the end of these."""
+        self.poller.interrupt(claims, CancelRequested("cancelled"))
+
+    def fence(self) -> None:
+        """No confirmed beat."""
+        _log.warning("lease.fenced", in_hand=self.poller.in_hand)
+        self.poller.shut()
+
+    def confirm(self) -> None:
+        """The lease is confirmed again."""
+        _log.info("lease.confirmed")
+        self.poller.open()
+
+    async def until_dead(self, duty: Coroutine[Any, Any, None]) -> None:
+        """A duty that may hear from the database that this process is dead, before the lease's next beat does."""
+        try:
+            await duty
+        except ProcessDead:
+            self._dead.set()
+
+    def _every(self, seconds: float, duty: Any, hurry: asyncio.Event | None = None) -> Coroutine[Any, Any, None]:
+        return every(seconds, duty, hurry, self._metrics.database_error)
+
+    async def _sweep(self) -> None:
+        await sweep(self.queue, self.bell.ring)
+
+    async def _sums(self) -> None:
+        self.reporter.summary()
+
+    def _ring(self, for_me: bool) -> None:
+        self.bell.ring(for_me)
+
+    def _heard(self, seconds: float | None) -> None:
+        self._metrics.listen_roundtrip.set(float("nan") if seconds is None else seconds)
+
+    def _context(self, jobs: Sequence[Job]) -> Context:
+        settings = self._types[jobs[0].job_type].settings
+        return Context(jobs, settings, self.queue, self._database.steps, self.reporter)

@@ -1,0 +1,112 @@
+"""uvicorn in the daemon's own loop: our signals, our socket, a prompt stop, nobody who only holds a place."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import structlog
+import uvicorn
+from prometheus_client import CollectorRegistry
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from worker.config.models import Http
+from worker.errors import ConfigError
+from worker.web.app import App, Readiness
+from worker.web.auth import Keys
+
+CONNECTIONS = 100  # at once; a daemon's file descriptors are for its database
+HEAD_SECONDS = 10.0  # for the head of a request
+STOP_SECONDS = 2
+
+_log = structlog.get_logger()
+
+
+class Web:
+    """The listener of `[http]`.
+
+    Raises:
+        ConfigError: the address cannot be listened on; at once, not when it is first asked.
+
+    Attributes:
+        port: where it listens; the system's choice where 0 was asked for.
+    """
+
+    def __init__(self, http: Http) -> None:
+        self._http = http
+        self._socket = _bound(http)
+        self.port = int(self._socket.getsockname()[1])
+
+    def close(self) -> None:
+        """Let go of the address; for a web side that was never served."""
+        self._socket.close()
+
+    async def serve(self, registry: CollectorRegistry, readiness: Readiness) -> None:
+        """Answer until cancelled."""
+        server = _Server(_settings(App(Keys(self._http), registry, readiness)))
+        serving = asyncio.create_task(server.serve(sockets=[self._socket]), name="web")
+        _log.info("web.listening", host=self._http.host, port=self.port, keys=len(self._http.keys))
+        try:
+            await asyncio.shield(serving)
+        finally:
+            server.should_exit = True
+            await asyncio.wait({serving}, timeout=STOP_SECONDS + 1)
+            serving.cancel()
+            self.close()
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the signals to the daemon: uvicorn would take SIGTERM, and raise it again at its end."""
+        yield
+
+
+class _Protocol(H11Protocol):
+    """uvicorn waits for ever for a head that never comes, of as many as connect."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if len(self.connections) > CONNECTIONS:
+            transport.abort()
+        self.loop.call_later(HEAD_SECONDS, self._look, self.cycle)
+
+    def _look(self, before: object) -> None:
+        """End a connection that brought no whole head since the last look and waits for no answer."""
+        if self.transport.is_closing():
+            return
+        if self.cycle is before and (self.cycle is None or self.cycle.response_complete):
+            self.transport.abort()
+        else:
+            self.loop.call_later(HEAD_SECONDS, self._look, self.cycle)
+
+
+def _settings(app: App) -> uvicorn.Config:
+    fixed: dict[str, Any] = {"lifespan": "off", "log_config": None, "access_log": False, "server_header": False}
+    return uvicorn.Config(
+        app, http=_Protocol, ws="none", proxy_headers=False, timeout_graceful_shutdown=STOP_SECONDS, **fixed
+    )
+
+
+def _bound(http: Http) -> socket.socket:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            http.host, http.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        bound = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise _fault(http, error) from None
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+        bound.listen(CONNECTIONS)
+    except OSError as error:
+        bound.close()
+        raise _fault(http, error) from None
+    bound.setblocking(False)
+    return bound
+
+
+def _fault(http: Http, error: OSError) -> ConfigError:
+    return ConfigError([f"http.listen: cannot listen on {http.listen}: {error.strerror or error}"])
