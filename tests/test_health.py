@@ -9,6 +9,7 @@ import structlog
 
 from tests.heart import becomes, enqueue, heart
 from worker import health
+from worker.database import Connection
 from worker.health import Gauges, tell_profile
 from worker.listener import Listener
 from worker.metrics import Metrics
@@ -106,6 +107,16 @@ async def test_the_profile_says_what_the_connections_can_do(dsn, parts):
     )  # fmt: skip
     assert len(times) == 1
     assert times[0] is not None
+
+
+async def test_behind_a_pooler_the_pid_is_not_the_backends(dsn, parts, monkeypatch):
+    """A pooler answers with a cancel key of its own making, as pgbouncer does in every mode."""
+    monkeypatch.setattr(health, "TESTED_SECONDS", 0.01)
+    monkeypatch.setattr(Connection, "get_server_pid", lambda _: 1_234_567_890)
+    listener = Listener(dsn, parts.queue.me, lambda _: None, parts.queue.test_ring)
+    with structlog.testing.capture_logs() as lines:
+        await tell_profile(parts.database.control, parts.database.steps, listener)
+    assert (lines[0]["pooler"], lines[0]["step_pooler"]) == (True, True)
 
 
 async def test_a_listener_that_is_not_tested_does_not_hold_the_profile_back(dsn, parts, monkeypatch):

@@ -13,6 +13,7 @@ from worker.errors import CancelRequested, DeclarationError, InvalidJob, LostCla
 from worker.handlers import build
 from worker.handlers.sql_graph import SqlGraph
 from worker.job import Job
+from worker.outbound import Outbound
 from worker.outcome import Completed, Snoozed
 
 # A function that leaves evidence; with the body GATED it then waits at a gate of its own, an advisory lock.
@@ -75,7 +76,7 @@ def declared(tmp_path, dsn):
 @pytest.fixture
 def graph(parts, declared):
     async def make(steps: str, more: str = "parallel = 4") -> SqlGraph:
-        handlers = await build({"work": declared(steps, more)}, parts.database.steps)
+        handlers = await build({"work": declared(steps, more)}, parts.database.steps, Outbound())
         found = handlers["work"]
         assert isinstance(found, SqlGraph)
         return found
@@ -288,7 +289,7 @@ arguments = { tenant = "tenant_id", day = "day", amount = "amount", flag = "flag
 [job.work.steps]
 typed = { sql = "typed" }
 """
-    handlers = await build(configured(tmp_path, dsn, text).job, parts.database.steps)
+    handlers = await build(configured(tmp_path, dsn, text).job, parts.database.steps, Outbound())
     tenant = "6f1a3c9e-0000-4000-8000-000000000001"
     payload = {"tenant_id": tenant, "day": "2026-11-21", "amount": 1.25, "flag": True, "list": [1, {"a": 2}]}
     await enqueue(connection, payload=payload)

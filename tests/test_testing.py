@@ -1,5 +1,6 @@
 """The bench for authors of handlers, and the example of its page."""
 
+import asyncio
 import re
 import sys
 import types
@@ -62,7 +63,7 @@ def example() -> Iterator[types.ModuleType]:
     (code,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
     module = types.ModuleType("docs_example")
     sys.modules["docs_example"] = module
-    exec(compile(code, "docs/testing.md", "exec"), module.__dict__)
+    exec(compile(code, "docs/testing.md", "exec"), module.__dict__)  # noqa: S102 - it is our own page
     yield module
     del sys.modules["docs_example"]
 
@@ -95,7 +96,7 @@ async def test_a_retry_waits_for_its_time(dsn: str, config: Path) -> None:
         job = await at.enqueue("breaks")
         assert isinstance(await at.run(job), Retried)
         if (await at.job(job))["label"] == "retrying":  # full jitter may make it nothing
-            with pytest.raises(NotDue, match="retry_backoff.*not today"):
+            with pytest.raises(NotDue, match=r"retry_backoff.*not today"):
                 await at.run(job)
         await at.move_clock("11m")
         assert isinstance(await at.run(job), Failed)
@@ -133,7 +134,7 @@ async def test_arguments_are_those_of_enqueue(dsn: str, config: Path) -> None:
         first = await at.enqueue("echo", {"kind": 1}, tenant_id="t", priority=3)
         assert await at.enqueue("echo", {"kind": 1}, tenant_id="t") == first
         assert (await at.job(first))["priority"] == 3
-        with pytest.raises(TypeError, match="worker.enqueue has no prioriti"):
+        with pytest.raises(TypeError, match=r"worker\.enqueue has no prioriti"):
             await at.enqueue("echo", {"kind": 1}, prioriti=3)
 
 
@@ -143,3 +144,20 @@ async def test_not_in_production(dsn: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="production"):
         async with bench(dsn, path):
             pass
+
+
+async def test_http_jobs_are_really_sent(dsn: str, tmp_path: Path) -> None:
+    heard: list[bytes] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        async with bench(dsn, write_config(tmp_path, f'[job.call]\nhttp = "http://127.0.0.1:{port}/x"\n')) as at:
+            assert isinstance(await at.run(await at.enqueue("call", {"a": 1})), Completed)
+    assert heard[0].startswith(b"POST /x ")

@@ -83,6 +83,8 @@ class Executor:
             del self._stops[lead.claim]
             self._started.discard(lead.claim)
         outcomes = [judge(job, self._retry(job), each) for job, each in zip(jobs, _shared(jobs, came), strict=True)]
+        if self._types[lead.job_type].kind == "http":
+            self._reporter.call(lead, outcomes)
         await self._conclude(jobs, outcomes, time.monotonic() - began, context.follows)
         return lead.concurrency_key is not None or not all(outcome.status.final for outcome in outcomes)
 

@@ -20,6 +20,7 @@ from worker.listener import Listener
 from worker.metrics import Metrics
 from worker.outbound import Outbound
 from worker.poller import Poller
+from worker.prune import PRUNE_SECONDS, prune
 from worker.pulse import Pulse, Rounds
 from worker.report import Reporter
 from worker.settler import Settler
@@ -107,6 +108,7 @@ class Parts:
             tell_profile(self._database.control, self._database.steps, self.listener),
             self._every(min(poll, 1.0), self._sweep),
             self._every(1.0, self._sums),
+            self._every(PRUNE_SECONDS, self._prune),
             self.until_dead(self._every(poll, self.rescue.run, self.rescue.hurry)),
         ]
         if scraped:
@@ -117,8 +119,8 @@ class Parts:
         return duties
 
     def claims_go_round(self) -> bool:
-        """Whether claims are made as they should; where the master switch is off none should."""
-        return not self._config.worker.enabled or self.rounds.lately()
+        """Whether claims are made as they should; where everything is switched off none should."""
+        return not self.queue.types or self.rounds.lately()
 
     def end_all(self) -> None:
         """Interrupt what runs: this process was declared dead."""
@@ -150,6 +152,9 @@ class Parts:
 
     async def _sweep(self) -> None:
         await sweep(self.queue, self.bell.ring)
+
+    async def _prune(self) -> None:
+        await prune(self.queue, self._config.worker.keep)
 
     async def _sums(self) -> None:
         self.reporter.summary()

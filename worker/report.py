@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import structlog
 
@@ -39,6 +39,15 @@ class Reporter(Watch):
         self._metrics.duration.labels(label).observe(seconds)
         self._metrics.wait.labels(label).observe(max(job.waited, 0.0))
         self._say(job, outcome, seconds)
+
+    def call(self, job: Job, outcomes: Sequence[Outcome]) -> None:
+        """One outgoing call is over; `job` is the oldest of those it carried."""
+        done = sum(isinstance(outcome, Completed) for outcome in outcomes)
+        result = "completed" if done == len(outcomes) else "partial" if done else "failed"
+        self._metrics.outbound.labels(self._metrics.label(job.job_type), result).inc()
+        if result != "completed":
+            error = next((outcome.error for outcome in outcomes if isinstance(outcome, Failed | Retried)), None)
+            _log.warning("outbound.failed", result=result, jobs=len(outcomes), error=error, **job_fields(job))
 
     def step(self, job: Job, step: str, seconds: float, error: BaseException | None) -> None:
         """One run of a step is over; its time counts when it did its work or failed, not when it was never let in."""

@@ -42,10 +42,10 @@ _ENQUEUE = """
       priority integer, unique_key text, on_conflict text, concurrency_key text, tenant_id text, max_attempts integer,
       expires_at timestamptz, correlation_id text, source text)
 """
-_COLUMNS = frozenset(
-    "scheduled_at delay priority unique_key on_conflict concurrency_key tenant_id max_attempts expires_at"
-    " correlation_id source".split()
-)
+_COLUMNS = {
+    "scheduled_at", "delay", "priority", "unique_key", "on_conflict", "concurrency_key", "tenant_id", "max_attempts",
+    "expires_at", "correlation_id", "source",
+}  # fmt: skip
 
 
 class NotDue(WorkerError):
@@ -143,7 +143,7 @@ async def bench(dsn: str, config: Config | Path) -> AsyncIterator[Bench]:
 
 @asynccontextmanager
 async def _parts(dsn: str, config: Config, connection: Any) -> "AsyncIterator[tuple[Parts, _Outcomes]]":
-    types = {name: job_type for name, job_type in config.job.items() if job_type.kind != "http"}
+    types = dict(config.job)
     about = (socket.gethostname(), os.getpid(), "bench", list(types), 1, _LEASE)
     me = await connection.fetchval("select worker.register($1, $2, $3, $4, $5, $6)", *about)
     await register(connection, me, "beat")
@@ -162,6 +162,7 @@ async def _parts(dsn: str, config: Config, connection: Any) -> "AsyncIterator[tu
             yield parts, outcomes
         finally:
             settling.cancel()
+            await parts.outbound.close()
             await parts.queue.leave()
     finally:
         await database.close()

@@ -84,8 +84,11 @@ async def test_pause_and_resume(cli: Cli, connection: asyncpg.Connection) -> Non
     await cli("migrate")
     told = [(await cli(verb, "fine")).out for verb in ("pause", "pause", "resume", "resume")]
     assert told == [
-        "paused fine; `worker resume fine` goes on\n", "fine was paused already\n", "resumed fine\n", "fine was not paused\n",
-    ]  # fmt: skip
+        "paused fine; `worker resume fine` goes on\n",
+        "fine was paused already\n",
+        "resumed fine\n",
+        "fine was not paused\n",
+    ]
     unknown = await cli("pause", "nothing")
     assert (unknown.code, 'nobody declared the type "nothing"' in unknown.err) == (2, True)
 

@@ -175,7 +175,7 @@ class TestRetry:
         job = await ended(queue)
         other, sleeper = await queue.register(["other"]), await queue.register(["report"])
         for process in (sleeper, other):
-            await queue.db.execute("select worker.sleep($1, null, 60)", process)
+            await queue.db.execute("select worker.sleep($1, 60)", process)
         await retry(queue, job)
         await second.execute("select 1")
         await second.remove_listener("worker", lambda *said: None)
@@ -486,6 +486,7 @@ class TestRights:
             "reopen(null, now())",
             "rekeyed(null)",
             "ring_for('a')",
+            "claim_job(1, 1, 1)",
             "prune_processes(now())",
         ):
             with refused("42501"):

@@ -29,7 +29,7 @@ DAEMONS = (
     "begin_steps(1, 1, '{}')",
     "progress(1, 1, 'x', '{}')",
     "sweep()",
-    "sleep(1, 1, 1)",
+    "sleep(1, 1)",
     "wake(1)",
     "test_ring('x')",
     "start('{}', 1, 1)",

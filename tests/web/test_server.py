@@ -9,7 +9,6 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.heart import becomes
 from tests.web.support import KEY, WRITER, bearer, guarded, http, served
 from worker.errors import ConfigError
 from worker.web import Web, server
@@ -101,13 +100,12 @@ async def raw(port: int, sent: bytes) -> bytes:
         b"\x16\x03\x01\x02\x00\x01\x00",
         b"GET /healthz HTTP/1.1\r\n\r\n",
         b"GET /healthz HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n",
-        b"GET /healthz HTTP/1.1\r\nHost: a\r\n" + b"X: y\r\n" * 20_000 + b"\r\n",
         b"G" * 200_000,
     ],
 )
 async def test_nonsense_is_refused_and_the_next_is_served(sent: bytes) -> None:
     async with served(http()) as side:
-        assert (await raw(side.port, sent)).startswith((b"HTTP/1.1 400", b""))
+        assert (await raw(side.port, sent))[:12] in {b"HTTP/1.1 400", b""}
         assert (await side.get("/healthz")).status_code == 200
 
 
@@ -147,7 +145,6 @@ async def test_it_stops_with_a_connection_open_and_leaves_the_signals_alone() ->
         assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
         reader, writer = await asyncio.open_connection("127.0.0.1", side.port)
         writer.write(b"GET /hea")
-        await becomes(lambda: True)
     assert await asyncio.wait_for(reader.read(), 20) == b""
     writer.close()
     with pytest.raises(OSError, match=r"."):

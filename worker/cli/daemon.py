@@ -62,13 +62,14 @@ def drain(
 
 
 async def _serve(config: "Config") -> None:
-    from worker import service
-    from worker.cli.verdict import logged
-    from worker.notify import told
     from worker.stop import Stop, leave_behind
 
     stop = Stop()
-    stop.on_signals()
+    stop.on_signals()  # before the heavy imports: a stop right after the start is a stop
+    from worker import service
+    from worker.cli.verdict import logged
+    from worker.notify import told
+
     web = None
     if config.http is not None:
         from worker.web import Web
