@@ -12,7 +12,7 @@ from worker.context import Context
 from worker.errors import CancelRequested, Interrupted, Permanent
 from worker.executor import Executor
 from worker.metrics import Metrics
-from worker.outcome import Cancelled, Completed, Retried, Skipped, Snoozed
+from worker.outcome import Cancelled, Completed, Outcome, Retried, Skipped, Snoozed
 from worker.report import Reporter
 from worker.settler import Settler
 
@@ -406,6 +406,17 @@ async def test_what_a_handler_enqueues_counts_when_it_went_well(rig, connection)
         "select parent_id, priority, payload from worker.job_queue where job_type = 'child'"
     )
     assert [tuple(child) for child in children] == [(parent["id"], 7, '{"n": 1}')]
+
+
+async def test_an_outcome_of_the_authors_own_making_strands_no_row(rig, connection):
+    class Mine(Outcome):
+        pass
+
+    async def handler(context):
+        return Mine()
+
+    ended = await ran(rig, connection, handler)
+    assert (ended["status"], ended["finish_reason"]) == ("failed", "invalid")
 
 
 async def test_an_enqueue_that_cannot_be_written_fails_at_the_authors_line(rig, connection):

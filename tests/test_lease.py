@@ -162,6 +162,18 @@ async def test_lapsed_counts_only_under_an_old_session(clock):
     assert not lease._gone(seen(lapsed=True))
 
 
+async def test_a_jump_of_the_servers_clock_makes_nobody_dead(clock):
+    """Every lease has lapsed at once; whoever lives renews its own before the seconds of `missing` are over."""
+    lease = judge(clock)
+    clock.now += module.YOUNG_SECONDS
+    assert not lease._gone(seen(lapsed=True))
+    clock.now += 0.5
+    assert not lease._gone(seen())
+    assert not lease._gone(seen(lapsed=True))
+    clock.now += 3.0
+    assert lease._gone(seen(lapsed=True))
+
+
 async def test_what_was_seen_before_a_break_is_forgotten(dsn, connection):
     await new_process(connection)
     async with leased(dsn, terms(missing=60)) as (lease, _):

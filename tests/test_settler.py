@@ -103,6 +103,19 @@ async def test_a_verdict_that_postgres_refuses_strands_nobody(parts, settler, co
     assert "could not be written" in found["errors"]
 
 
+async def test_a_row_in_a_strangers_transaction_holds_up_its_own_verdict_only(parts, settler, connection, second):
+    jobs = await claimed(parts, connection, 3)
+    async with second.transaction():
+        await second.execute("select from worker.job_queue where id = $1 for update", jobs[1].id)
+        writing = [asyncio.create_task(settled(settler, job, Completed())) for job in jobs]
+        await becomes(lambda: writing[0].done() and writing[2].done())
+        later = (await claimed(parts, connection, 1))[0]
+        assert await asyncio.wait_for(settled(settler, later, Completed()), 20) == "completed"
+        assert not writing[1].done()
+    assert await asyncio.wait_for(asyncio.gather(*writing), 20) == ["completed"] * 3
+    assert settler.idle
+
+
 async def test_a_verdict_whose_acknowledgement_is_lost_is_read_back(dsn, connection):
     async with proxied(dsn) as proxy, heart(dsn, control=proxy.dsn) as parts, settling(parts) as settler:
         jobs = await claimed(parts, connection, 3)

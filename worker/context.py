@@ -76,8 +76,8 @@ class Context:
                 f"enqueue: unknown {', '.join(sorted(unknown))}; known are {', '.join(sorted(_FOLLOW_KEYS))}"
             )
         follow = {"job_type": job_type, "payload": dict(payload or {}), **more}
-        orjson.dumps(follow)  # fails here, at the author's line, and not in the settle
-        self.follows.append(follow)
+        # Fails here, at the author's line, and not in the settle; a copy, for the author may go on changing it.
+        self.follows.append(orjson.loads(orjson.dumps(follow)))
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[asyncpg.Connection]:

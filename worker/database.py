@@ -5,6 +5,7 @@ functions. Both are registered in the database under this process, so that its s
 """
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
@@ -24,10 +25,22 @@ RELEASE_SECONDS = 5.0  # for the reset, and for a cancelled statement to end
 PERSIST_SECONDS = 15.0
 
 # In one message. DISCARD ALL would drop the prepared statements that asyncpg caches; its own reset leaves role and
-# temporary tables behind.
-FULL_RESET = (
-    "reset session authorization; reset all; discard temp; select pg_advisory_unlock_all(); unlisten *; close all"
-)
+# temporary tables behind. The last statement was prepared when the connection was made: when somebody's DEALLOCATE ALL
+# dropped it, those of the driver's cache are gone as well, and the reset that fails ends the connection.
+INTACT = "prepare worker_intact as select"
+FULL_RESET = """
+    reset session authorization; reset all; discard temp; select pg_advisory_unlock_all(); unlisten *; close all;
+    do $$
+    declare
+      s text;
+    begin
+      for s in select p.name from pg_catalog.pg_prepared_statements p
+        where p.from_sql and p.name <> 'worker_intact' loop
+        execute pg_catalog.format('deallocate %I', s);
+      end loop;
+    end $$;
+    execute worker_intact
+"""
 
 # Whatever a call of the database can end with. The internal ones come from a connection that a stop or a restart caught
 # in the middle of a message.
@@ -40,12 +53,19 @@ _log = structlog.get_logger()
 
 def is_transient(error: BaseException) -> bool:
     """True for errors of connections, of restarts and of lost races: the same call may work a moment later."""
+    if without_tls(error):
+        return False
     sqlstate = getattr(error, "sqlstate", None)
     if sqlstate:
         return str(sqlstate).startswith(_PASSING)
     if isinstance(error, asyncpg.InterfaceError):
         return "closed" in str(error) or "terminated" in str(error) or "closing" in str(error)
     return isinstance(error, OSError | TimeoutError | asyncpg.InternalClientError)
+
+
+def without_tls(error: BaseException) -> bool:
+    """True when the server does not speak TLS, or not as the address asks for it: no waiting helps."""
+    return isinstance(error, ssl.SSLCertVerificationError) or "rejected SSL upgrade" in str(error)
 
 
 class Connection(asyncpg.Connection):
@@ -145,6 +165,8 @@ class Database:
     ) -> "asyncpg.Pool[asyncpg.Record]":
         async def enter(connection: Any) -> None:
             await register(connection, me, duty)
+            if reset is not None:
+                await connection.execute(INTACT, timeout=CONTROL_SECONDS)
 
         pool = await asyncpg.create_pool(
             url,
@@ -192,8 +214,9 @@ async def wait_until_up(url: str, seconds: float | None = None) -> None:
     """
     retrying = tenacity.AsyncRetrying(
         retry=tenacity.retry_if_exception(is_transient),
-        wait=tenacity.wait_random_exponential(multiplier=0.2, max=5),
-        stop=tenacity.stop_after_delay(seconds) if seconds is not None else tenacity.stop_never,
+        wait=tenacity.wait_random_exponential(multiplier=0.2, max=5 if seconds is None else 1),
+        # Before, not after: the last error is what a person wants to read.
+        stop=tenacity.stop_before_delay(seconds) if seconds is not None else tenacity.stop_never,
         before_sleep=_say_waiting,
         reraise=True,
     )

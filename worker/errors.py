@@ -22,6 +22,7 @@ WorkerError
     └── Interrupted        the daemon is stopping; the attempt is given back
 """
 
+import math
 from collections.abc import Iterable
 
 
@@ -109,6 +110,8 @@ class Later(JobError):
     """
 
     def __init__(self, message: str, delay: float = 0.0) -> None:
+        if not isinstance(delay, int | float) or not math.isfinite(delay):
+            raise TypeError(f"Later: delay must be a finite number of seconds, not {delay!r}")
         super().__init__(message)
         self.delay = delay
 

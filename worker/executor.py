@@ -13,7 +13,7 @@ from worker.errors import AttemptTimeout, CancelRequested, DeadlineExceeded, Int
 from worker.handlers import Handler
 from worker.job import Job
 from worker.log import job_fields
-from worker.outcome import Outcome, Retried, Skipped, judge
+from worker.outcome import Failed, Outcome, Retried, Skipped, judge, message
 from worker.report import Reporter
 from worker.retry import Retry
 from worker.settler import Settler
@@ -82,11 +82,19 @@ class Executor:
         finally:
             del self._stops[lead.claim]
             self._started.discard(lead.claim)
-        outcomes = [judge(job, self._retry(job), each) for job, each in zip(jobs, _shared(jobs, came), strict=True)]
+        outcomes = [self._judged(job, each) for job, each in zip(jobs, _shared(jobs, came), strict=True)]
         if self._types[lead.job_type].kind == "http":
             self._reporter.call(lead, outcomes)
         await self._conclude(jobs, outcomes, time.monotonic() - began, context.follows)
         return lead.concurrency_key is not None or not all(outcome.status.final for outcome in outcomes)
+
+    def _judged(self, job: Job, came: Any) -> Outcome:
+        try:
+            outcome = judge(job, self._retry(job), came)
+            Verdict.of(job, outcome)  # an outcome of the author's own making must not strand its row
+        except Exception as error:
+            return Failed(message(error), "invalid")
+        return outcome
 
     async def take_over(self, job: Job) -> None:
         """Judge and settle a job rescued from a dead process."""

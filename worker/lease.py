@@ -81,6 +81,7 @@ class Lease:
         self._failing = False
         self._dead = False
         self._seen_missing: dict[int, float] = {}
+        self._seen_lapsed: dict[int, float] = {}
         self._session_at = _now()
         self.open_batch: Callable[[], int] = lambda: 0
         self.me = 0
@@ -163,6 +164,7 @@ class Lease:
         await register(connection, self.me, "beat")
         self._session_at = _now()
         self._seen_missing.clear()
+        self._seen_lapsed.clear()
 
     async def _beat(self, connection: Connection) -> None:
         sent = _now()
@@ -188,11 +190,11 @@ class Lease:
 
     def _gone(self, row: asyncpg.Record) -> bool:
         now = _now()
-        if not row["missing"]:
-            self._seen_missing.pop(row["id"], None)
-        missing_since = self._seen_missing.setdefault(row["id"], now) if row["missing"] else now
+        missing = _since(self._seen_missing, row["id"], row["missing"], now)
+        # The server's clock may jump; whoever lives then renews its lease at its next beat, which is waited for.
+        lapsed = _since(self._seen_lapsed, row["id"], row["lapsed"], now)
         unbroken = now - self._session_at
-        return now - missing_since >= self._terms.missing or (row["lapsed"] and unbroken >= YOUNG_SECONDS)
+        return missing >= self._terms.missing or (lapsed >= self._terms.missing and unbroken >= YOUNG_SECONDS)
 
     async def _watch(self) -> None:
         """Fence ourselves in time, also while a connection attempt hangs."""
@@ -209,6 +211,14 @@ class Lease:
     def _tell(self, event: Callable[..., None], *about: Any) -> None:
         with suppress(RuntimeError):  # the loop is closed: nobody is left to tell
             self._loop.call_soon_threadsafe(event, *about)
+
+
+def _since(seen: dict[int, float], process: int, true: bool, now: float) -> float:
+    """Seconds for which something was seen of a process without a break."""
+    if not true:
+        seen.pop(process, None)
+        return 0.0
+    return now - seen.setdefault(process, now)
 
 
 def _succeed(future: "asyncio.Future[int]", me: int) -> None:

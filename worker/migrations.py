@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import asyncpg
+import tenacity
 
 from worker.errors import SchemaError
 
@@ -81,9 +82,11 @@ async def verify(connection: asyncpg.Connection) -> None:
     """Check that the schema is exactly the one this release needs.
 
     Raises:
-        SchemaError: too old (says what is missing), too new, or edited.
+        SchemaError: not there, too old (says what is missing), too new, or edited.
     """
     applied = await _applied(connection)
+    if not applied:
+        raise SchemaError("the database has no schema worker; run `worker migrate`")
     pending = _pending(applied)
     if pending:
         raise SchemaError(f"the schema is too old: {pending[0].name} is not applied; run `worker migrate`")
@@ -120,8 +123,27 @@ async def _apply_pending(connection: asyncpg.Connection, progress: Callable[[str
 
 
 async def _replace_functions(connection: asyncpg.Connection) -> None:
+    try:
+        async for attempt in tenacity.AsyncRetrying(
+            retry=tenacity.retry_if_exception_type(asyncpg.LockNotAvailableError),
+            wait=tenacity.wait_fixed(1),
+            stop=tenacity.stop_after_delay(LOCK_SECONDS),
+            reraise=True,
+        ):
+            with attempt:
+                await _replace_functions_once(connection)
+    except asyncpg.LockNotAvailableError:
+        raise SchemaError("somebody's open transaction keeps worker.job_queue locked; end it and repeat") from None
+
+
+async def _replace_functions_once(connection: asyncpg.Connection) -> None:
     async with connection.transaction():
         await connection.execute("set local role worker_owner")
+        # The strongest lock first: one that grows would deadlock with claims and producers, whose locks grow too. And
+        # not for long: whoever comes after us waits behind us.
+        await connection.execute("set local lock_timeout = '1s'")
+        await connection.execute("lock table worker.job_queue, worker.job_step in access exclusive mode")
+        await connection.execute("set local lock_timeout = 0")
         for file in files("functions"):
             await _execute(connection, file)
             await _record(connection, file)

@@ -135,7 +135,7 @@ def _judged(job: Job, retry: Retry, error: BaseException, draw: Callable[[], flo
         case Interrupted():
             return Released()
         case CancelRequested():
-            return Cancelled(str(error) or "cancelled")
+            return Cancelled(_text(error) or "cancelled")
         case Permanent() | DeadlineExceeded():
             return Failed(message(error), _final_reason(error))
         case LeaseExpired():
@@ -173,12 +173,16 @@ def _must_be_text(outcome: str, reason: object) -> None:
 
 def message(error: BaseException) -> str:
     """One line or a few for the row: type and text of an error, safe to write and bounded."""
-    try:
-        text = str(error)
-    except Exception as broken:  # an author's __str__ may itself be broken
-        text = f"(its text cannot be had: {type(broken).__name__})"
+    text = _text(error)
     name = type(error).__name__
     return clean(f"{name}: {text}" if text else name)[:2000]
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except BaseException as broken:  # an author's __str__ may itself be broken, or even quit
+        return f"(its text cannot be had: {type(broken).__name__})"
 
 
 def clean(text: str) -> str:

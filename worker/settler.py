@@ -34,6 +34,8 @@ class Settler:
         self._queue = queue
         self._waiting: list[_Bundle] = []
         self._something = asyncio.Event()
+        self._alone: set[asyncio.Task[None]] = set()
+        self._lane = asyncio.Lock()
 
     async def settle(self, verdicts: Sequence[Verdict]) -> list[str | None]:
         """Write verdicts that belong together, in one transaction.
@@ -53,7 +55,7 @@ class Settler:
     @property
     def idle(self) -> bool:
         """True when every verdict is written."""
-        return not self._waiting
+        return not self._waiting and not self._alone
 
     async def run(self) -> None:
         """Flush, for ever."""
@@ -77,8 +79,36 @@ class Settler:
         verdicts = [verdict for bundle in group for verdict in bundle.verdicts]
         try:
             statuses = await self._persist(verdicts)
+        except asyncpg.LockNotAvailableError:
+            # Somebody's open transaction holds one of these rows: each waits for itself, so that only that one waits.
+            for bundle in group:
+                task = asyncio.create_task(self._insist(bundle))
+                self._alone.add(task)
+                task.add_done_callback(self._alone.discard)
+            return
         except asyncpg.PostgresError as error:
             statuses = await self._one_by_one(verdicts, error)
+        self._answer(group, statuses)
+
+    async def _insist(self, bundle: "_Bundle") -> None:
+        statuses: dict[int, str] = {}
+        async for attempt in tenacity.AsyncRetrying(
+            retry=tenacity.retry_if_exception_type(asyncpg.LockNotAvailableError),
+            wait=tenacity.wait_random_exponential(multiplier=0.1, max=2),
+            stop=tenacity.stop_never,  # as long as the stranger's transaction; bounded by the process
+        ):
+            with attempt:
+                async with self._lane:  # one at a time, or they would take every control connection
+                    try:
+                        statuses = await self._persist(bundle.verdicts)
+                    except asyncpg.LockNotAvailableError:
+                        raise
+                    except asyncpg.PostgresError as error:
+                        statuses = await self._one_by_one(bundle.verdicts, error)
+        self._answer([bundle], statuses)
+
+    def _answer(self, group: "Sequence[_Bundle]", statuses: dict[int, str]) -> None:
+        verdicts = [verdict for bundle in group for verdict in bundle.verdicts]
         self._queue.drop(verdict.claim for verdict in verdicts)
         for bundle in group:
             if not bundle.written.done():
@@ -87,7 +117,7 @@ class Settler:
     async def _persist(self, verdicts: Sequence[Verdict]) -> dict[int, str]:
         uncertain = False
         async for attempt in tenacity.AsyncRetrying(
-            retry=tenacity.retry_if_exception(is_transient),
+            retry=tenacity.retry_if_exception(_passes),
             wait=tenacity.wait_random_exponential(multiplier=0.05, max=2),
             stop=tenacity.stop_never,  # bounded by the process: nothing is lost while it lives
             before_sleep=_say_kept,
@@ -112,6 +142,10 @@ class Settler:
             except asyncpg.PostgresError as own:
                 statuses |= await self._one_by_one([verdict], own)
         return statuses
+
+
+def _passes(error: BaseException) -> bool:
+    return is_transient(error) and not isinstance(error, asyncpg.LockNotAvailableError)
 
 
 def _refused(verdict: Verdict, error: asyncpg.PostgresError) -> Verdict:

@@ -118,7 +118,7 @@ language plpgsql security definer
 set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan
 -- The plan of the fenced write must not flip under stale statistics. jit is off because the price of a forbidden scan,
 -- in whatever small function is called for each row, would start the compiler 500 times (measured: 6 s instead of 4 ms).
-set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off set lock_timeout = '2s'
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off set lock_timeout = '100ms'
 as $$
 #variable_conflict use_column
 declare

@@ -83,9 +83,15 @@ begin
   if not exists (select from worker.suspects(me) s where s.id = suspect and (s.missing or s.lapsed)) then
     return false;
   end if;
-  if not worker.mark_dead(me, suspect) then
+  begin
+    if not worker.mark_dead(me, suspect) then
+      return false;
+    end if;
+  exception when lock_not_available then
+    -- A claim whose frozen client does not read its answer holds the row, and would for ever: end it, judge again.
+    perform worker.end_backends(suspect);
     return false;
-  end if;
+  end;
   perform worker.end_backends(suspect);
   return true;
 end

@@ -12,13 +12,17 @@ declare
   wanted text;
 begin
   foreach wanted in array array['worker_owner', 'worker_run', 'worker_enqueue', 'worker_tenant', 'worker_operate', 'worker_read'] loop
+    continue when exists (select from pg_roles where rolname = wanted);
     begin
       execute format('create role %I nologin', wanted);
     exception when duplicate_object or unique_violation then
       null;  -- another database of this cluster made it, perhaps just now
     end;
   end loop;
-  if not pg_has_role(current_user, 'worker_owner', 'member') then
+  -- Since 16 the creator of a role is a member without SET and INHERIT, which 'member' does not tell; 15 knows no 'set'.
+  if not pg_has_role(current_user, 'worker_owner',
+                     case when current_setting('server_version_num')::integer >= 160000 then 'set' else 'member' end)
+     or not pg_has_role(current_user, 'worker_owner', 'usage') then
     execute format('grant worker_owner to %I', current_user);
   end if;
 end

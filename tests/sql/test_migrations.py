@@ -5,6 +5,7 @@ import shutil
 import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
@@ -138,7 +139,6 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("undo", "missing"),
         [
-            ("drop schema worker cascade", r"migrations/0001_roles\.sql"),
             ("delete from worker.migration where name = 'migrations/0002_queue.sql'", r"migrations/0002_queue\.sql"),
             ("update worker.migration set digest = 'old' where name like 'functions/5%'", r"functions/50_claim\.sql"),
         ],
@@ -149,6 +149,11 @@ class TestRefusals:
         await connection.execute(undo)
         expected = rf"the schema is too old: {missing} is not applied; run `worker migrate`"
         with pytest.raises(SchemaError, match=expected):
+            await verify(connection)
+
+    async def test_an_absent_schema_is_told_what_to_do(self, connection: asyncpg.Connection) -> None:
+        await connection.execute("drop schema worker cascade")
+        with pytest.raises(SchemaError, match="the database has no schema worker; run `worker migrate`"):
             await verify(connection)
 
 
@@ -213,3 +218,27 @@ class TestInstall:
         with pytest.raises(SchemaError, match=r"^sql/jobs/poker/020_bad\.sql:1: 42601"):
             await install(connection, "poker")
         assert await connection.fetchval("select to_regclass('public.chips')") is None
+
+
+async def test_a_login_that_may_create_roles_and_owns_the_database_is_enough(
+    cluster: Embedded, maintenance: asyncpg.Connection, template: str, empty: str
+) -> None:
+    """As on a hosting platform: no superuser. The roles may be there already, made by another database's migration."""
+    if not hasattr(cluster, "restart"):
+        pytest.skip("a given server: its roles are not ours to drop")
+    login = f"plain_{uuid.uuid4().hex[:8]}"
+    await maintenance.execute(f"create role {login} login createrole")
+    database = urlsplit(empty).path[1:]
+    await maintenance.execute(f"alter database {database} owner to {login}")
+    await maintenance.execute(f"grant worker_owner to {login} with admin option")
+    try:
+        await migrate(empty.replace("postgres@", f"{login}@", 1))
+        connection = await asyncpg.connect(empty)
+        assert (
+            await connection.fetchval("select nspowner::regrole::text from pg_namespace where nspname = 'worker'")
+            == "worker_owner"
+        )
+        await connection.close()
+    finally:
+        await maintenance.execute(f"alter database {database} owner to postgres")
+        await maintenance.execute(f"drop role {login}")

@@ -198,6 +198,21 @@ class TestDeath:
             assert await dead
         assert [row["id"] for row in await queue.rescue(me)] == [job]
 
+    async def test_ends_a_claim_that_would_hold_its_row_for_ever(self, queue: Queue, session: Session) -> None:
+        """Its client is frozen and never reads the answer: the first look ends it, the next one declares."""
+        await queue.declare("report")
+        await queue.enqueue("report")
+        me, suspect = await queue.register(), await queue.register()
+        frozen, judge = await session(), await session()
+        await frozen.db.execute("select worker.register_backend($1, 'control')", suspect)
+        pid = frozen.pid
+        await frozen.db.execute("begin")
+        await frozen.claim(me=suspect, types=["report"])
+        assert not await declare_dead(judge, suspect, by=me)
+        await gone(queue, pid)
+        assert await declare_dead(judge, suspect, by=me)
+        assert set((await queue.statuses()).values()) == {"pending"}
+
     async def test_a_claim_that_comes_while_it_is_declared_waits_and_is_refused(
         self, queue: Queue, session: Session
     ) -> None:

@@ -25,7 +25,7 @@ async def look(patient: Patient) -> list[Finding]:
     try:
         await migrations.verify(patient.connection)
     except SchemaError as error:
-        cure = "run `worker migrate`" if "too old" in str(error) else "run the release of this program that made it"
+        cure = "run `worker migrate`" if "migrate" in str(error) else "run the release of this program that made it"
         return [fault("schema", str(error), cure)]
     wanted = signatures()
     missing = [row[0] for row in await patient.connection.fetch(_MISSING, wanted)]

@@ -1,12 +1,12 @@
 """The command `worker`: its verbs, and the one place where errors become exit codes."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from worker.cli import configuration, daemon, demo, doctor, jobs, operate, produce, remove, schema, status
-from worker.cli.exits import INTERRUPTED
+from worker.cli.exits import BROKEN_PIPE, INTERRUPTED
 
 
 class Verbs(TyperGroup):
@@ -20,9 +20,30 @@ class Verbs(TyperGroup):
         except Exception as error:
             if isinstance(error, typer.Abort) or hasattr(error, "exit_code"):  # typer's own: usage errors and exits
                 raise
+            if isinstance(error, BrokenPipeError):
+                raise typer.Exit(_unread()) from None
             from worker.cli.verdict import say
 
             raise typer.Exit(say(error)) from None
+
+
+def _unread() -> int:
+    """Nobody reads standard output any more (`worker jobs | head -1`): what is still buffered goes nowhere, quietly."""
+    import os
+
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return BROKEN_PIPE
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            typer.echo(f"worker {version('job-queue-worker')}")
+        except PackageNotFoundError:
+            typer.echo("worker, not installed as a package")
+        raise typer.Exit
 
 
 app = typer.Typer(
@@ -32,9 +53,21 @@ app = typer.Typer(
     "new, 4 database unreachable, 5 watchdog. Every verb takes --config PATH and --help.",
     add_completion=False,
     no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+
+
+@app.callback()
+def worker(
+    show_version: Annotated[
+        bool, typer.Option("--version", help="Print the version and end.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Options of the command itself."""
+    del show_version  # its callback has ended the process
+
 
 app.command()(daemon.run)
 app.command()(daemon.drain)

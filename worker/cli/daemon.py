@@ -75,7 +75,7 @@ async def _serve(config: "Config") -> None:
         from worker.web import Web
 
         web = Web(config.http)  # before anything else: an address that is taken is a fault of the start
-    with logged():
+    with logged(config.path):
         await service.run(config, stop, told(stop.asked), web=web)
     await leave_behind()
 
@@ -94,7 +94,7 @@ async def _once(config: "Config") -> None:
     await answering(address(config))
     stop, once = Stop(), Once()
     stop.on_signals()
-    with logged():
+    with logged(config.path):
         await service.run(config, stop, instead=once.run)
     if once.ran is None:
         raise typer.Exit(INTERRUPTED)
@@ -115,6 +115,6 @@ async def _drain(config: "Config", patience: float) -> "Report | None":
     await answering(address(config))
     stop, draining = Stop(), Drain(patience)
     stop.on_signals()
-    with logged():
+    with logged(config.path):
         await service.run(config, stop, instead=draining.run)
     return draining.report

@@ -26,6 +26,8 @@ def demo(
 
     if name not in DEMOS:
         raise typer.BadParameter(f"there is no demo {name!r}; there are: {', '.join(DEMOS)}", param_hint="NAME")
+    if config is not None:
+        _check(config)
     try:
         told = play(name, quiet=as_json, config=config)
     except KeyboardInterrupt:
@@ -35,3 +37,18 @@ def demo(
         raise typer.Exit(NO) from None
     if as_json:
         put_json(told)
+
+
+def _check(config: Path) -> None:
+    """Refuse a file without what the demo runs, before a server is started for it."""
+    import tomllib
+
+    from worker.cli.verdict import Refused
+
+    try:
+        declared = tomllib.loads(config.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError) as error:
+        raise Refused(f"{config} cannot be read: {error}") from None
+    job = declared.get("job", {})
+    if not isinstance(job, dict) or "steps" not in job.get("stats_update", {}):
+        raise Refused(f"{config} declares no [job.stats_update] with steps, which the demo runs; leave --config out")

@@ -7,3 +7,4 @@ SCHEMA = 3  # too old or too new
 UNREACHABLE = 4  # no database
 WATCHDOG = 5
 INTERRUPTED = 130  # Ctrl-C
+BROKEN_PIPE = 141  # whoever read standard output went away; as a shell tells SIGPIPE

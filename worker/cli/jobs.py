@@ -12,8 +12,13 @@ if TYPE_CHECKING:
     from worker.config import Config
 
 Status = Literal["pending", "running", "completed", "skipped", "failed", "cancelled"]
-_LIST = "select to_jsonb(j) as job from worker.list_jobs($1, $2, $3, $4, $5) j"
+_LIST = """
+    select to_jsonb(j) as job, extract(epoch from j.wait)::double precision as wait,
+      extract(epoch from j.duration)::double precision as duration
+    from worker.list_jobs($1, $2, $3, $4, $5) j
+"""
 _COLUMNS = (" id", "type", "state", "tenant", " attempt", "created", " wait", " duration", "reason or error")
+_SPARE = ("tenant", "wait", "attempt", "created", "duration")
 # What `show` tells first, in this order, where there is something to tell.
 _FACTS = (
     "status", "label", "phase", "progress", "tenant_id", "source", "payload", "priority", "scheduled_at", "attempt",
@@ -39,11 +44,12 @@ def list_jobs(
 
     jobs = go(_list(configured(config), job_type, status, tenant, before, limit))
     if as_json:
-        put_json(jobs)
+        put_json([job for job, *_ in jobs])
         return
-    console().print(table(_COLUMNS, [_line(job) for job in jobs]))
+    paper = console()
+    paper.print(table(_COLUMNS, [_line(*each) for each in jobs], paper.width, _SPARE))
     if len(jobs) == limit:
-        put(f"more: --before {jobs[-1]['id']}")
+        put(f"more: --before {jobs[-1][0]['id']}")
 
 
 def show(
@@ -63,13 +69,15 @@ def show(
         _print(found, _needs(loaded, found["job_type"]))
 
 
-async def _list(config: "Config", *filters: object) -> list[dict[str, Any]]:
+async def _list(config: "Config", *filters: object) -> list[tuple[dict[str, Any], float | None, float | None]]:
+    """Each job with the seconds that it waited and ran."""
     import orjson
 
     from worker.cli.reach import reached
 
     async with reached(config) as connection:
-        return [orjson.loads(row["job"]) for row in await connection.fetch(_LIST, *filters)]
+        rows = await connection.fetch(_LIST, *filters)
+    return [(orjson.loads(row["job"]), row["wait"], row["duration"]) for row in rows]
 
 
 async def _show(config: "Config", job: int) -> dict[str, Any]:
@@ -86,16 +94,14 @@ async def _show(config: "Config", job: int) -> dict[str, Any]:
     return found
 
 
-def _line(job: dict[str, Any]) -> tuple[object, ...]:
+def _line(job: dict[str, Any], wait: float | None, duration: float | None) -> tuple[object, ...]:
     attempt = f"{job['attempt']}/{job['max_attempts']}"
-    why = job["finish_reason"] or job["last_error"]
-    times = (job["created_at"][:19], _clock(job["wait"]), _clock(job["duration"]))
-    return (job["id"], job["job_type"], job["label"], job["tenant_id"], attempt, *times, why)
-
-
-def _clock(interval: str | None) -> str | None:
-    """An interval of Postgres without its microseconds."""
-    return interval and interval.partition(".")[0]
+    why = [job["finish_reason"]]
+    if job["status"] == "failed" or not why[0]:
+        why.append(job["last_error"])
+    told = ": ".join(text for text in why if text)
+    times = (job["created_at"][:19], wait, duration)
+    return (job["id"], job["job_type"], job["label"], job["tenant_id"], attempt, *times, told)
 
 
 def _needs(config: "Config", job_type: str) -> dict[str, tuple[str, ...]]:
@@ -120,7 +126,7 @@ def _facts(job: dict[str, Any]) -> "Iterator[str]":
     from worker.cli.paper import shown
 
     for name in (*_FACTS, "result"):
-        value = job[name]
+        value = float(job[name]) if name in ("wait", "duration") and job[name] is not None else job[name]
         if value not in (None, 0, []):
             yield f"  {name:20} {orjson.dumps(value).decode() if isinstance(value, dict | list) else shown(value)}"
 
@@ -130,7 +136,25 @@ def _timeline(job: dict[str, Any], needs: dict[str, tuple[str, ...]]) -> "Iterat
 
     if job["steps"]:
         yield "steps"
-        yield from chart(job["steps"], needs)
+        steps = [_interrupted(step, job) if _stranded(step, job) else step for step in job["steps"]]
+        for step, line in zip(job["steps"], chart(steps, needs), strict=True):
+            yield f"{line}  interrupted" if _stranded(step, job) else line
+
+
+def _stranded(step: dict[str, Any], job: dict[str, Any]) -> bool:
+    """A step that nobody runs any more and nobody could say so: its process was killed, or lost its claim."""
+    return bool(step["status"] == "running" and job["status"] != "running")
+
+
+def _interrupted(step: dict[str, Any], job: dict[str, Any]) -> dict[str, Any]:
+    """The step as it is drawn: until the end of its job, or without time where the job goes on."""
+    from datetime import datetime
+
+    end: dict[str, Any] = {"status": "failed", "began": None, "seconds": None}
+    if job["finished_at"] and step["started_at"]:
+        ran = datetime.fromisoformat(job["finished_at"]) - datetime.fromisoformat(step["started_at"])
+        end = {"status": "failed", "began": step["began"], "seconds": max(ran.total_seconds(), 0.0)}
+    return {**step, **end}
 
 
 def _errors(job: dict[str, Any]) -> "Iterator[str]":

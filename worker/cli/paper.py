@@ -3,13 +3,15 @@
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
 WIDE = 200  # columns where no terminal says how many there are
+GAP = 2  # columns between two columns of a table
+PIECE = 24  # columns that are enough of a long text
 
 
 def put(text: str) -> None:
@@ -31,7 +33,12 @@ def console() -> "Console":
     """Standard output, as wide as it is; wide enough for any table where it is no terminal."""
     from rich.console import Console
 
-    return Console(width=None if sys.stdout.isatty() else WIDE, highlight=False, soft_wrap=False)
+    class Paper(Console):
+        def on_broken_pipe(self) -> None:
+            """Tell it as `print` does; rich itself would end the process with the code that means no."""
+            raise BrokenPipeError
+
+    return Paper(width=None if sys.stdout.isatty() else WIDE, highlight=False, soft_wrap=False)
 
 
 @contextmanager
@@ -46,17 +53,44 @@ def advancing(deed: str, total: int) -> "Iterator[Callable[[int], None]]":
         yield lambda done: bar.update(task, advance=done)
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> "Table":
-    """A table; a column whose name begins with a space is for numbers."""
+def table(
+    columns: Sequence[str], rows: Iterable[Sequence[object]], width: int = WIDE, spare: Sequence[str] = ()
+) -> "Table":
+    """A table whose cells are one line each; the last column gets what room is left.
+
+    Args:
+        columns: their names; one that begins with a space is for numbers.
+        width: of the paper.
+        spare: what is left out on narrow paper, in this order, until the rest fits.
+    """
+    from rich.cells import cell_len
     from rich.table import Table
     from rich.text import Text
 
+    cells = [[shown(value) for value in row] for row in rows]
+    names = [name.strip() for name in columns]
+    wide = [max(map(cell_len, (name, *(row[at] for row in cells)))) for at, name in enumerate(names)]
+    kept = _fitting(names, wide, width, spare)
     made = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        made.add_column(column.strip(), justify="right" if column.startswith(" ") else "left", overflow="fold")
-    for row in rows:
-        made.add_row(*(Text(shown(value)) for value in row))
+    for at in kept:
+        justify: Literal["left", "right"] = "right" if columns[at].startswith(" ") else "left"
+        made.add_column(names[at], justify=justify, overflow="ellipsis", no_wrap=True, max_width=wide[at])
+    room = width - sum(wide[at] + GAP for at in kept[:-1])
+    made.columns[-1].max_width = max(room, min(wide[kept[-1]], PIECE))
+    for row in cells:
+        made.add_row(*(Text(row[at]) for at in kept))
     return made
+
+
+def _fitting(names: Sequence[str], wide: Sequence[int], width: int, spare: Sequence[str]) -> list[int]:
+    """The columns, by number, that fit; of the last one a piece is enough."""
+    kept = list(range(len(names)))
+    for name in spare:
+        *others, last = kept
+        if sum(wide[at] + GAP for at in others) + min(wide[last], PIECE) <= width:
+            break
+        kept.remove(names.index(name))
+    return kept
 
 
 def shown(value: object) -> str:

@@ -6,12 +6,13 @@ from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import asyncpg
 import structlog
 
 from worker import log, migrations
+from worker.cli.verdict import Unreached
 from worker.config import Config, load, secret_values
 from worker.database import connect, wait_until_up
 from worker.errors import ConfigError, DatabaseUnreachable
@@ -50,12 +51,28 @@ def address(config: Config, *, direct: bool = False) -> str:
 
 
 async def answering(url: str, seconds: float = REACH_SECONDS) -> None:
-    """Wait a while for a database that starts; DatabaseUnreachable after that."""
+    """Wait a while for a database that starts.
+
+    Raises:
+        Unreached: it did not, or refuses for good.
+    """
     try:
         async with asyncio.timeout(seconds + 1):
             await wait_until_up(url, seconds)
-    except TimeoutError:
-        raise DatabaseUnreachable(f"the database did not answer within {seconds:g} s") from None
+    except (DatabaseUnreachable, TimeoutError) as error:
+        reason = error.__context__ if isinstance(error, DatabaseUnreachable) else None
+        raise Unreached(server(url), reason or TimeoutError(f"no answer within {seconds:g} s")) from None
+
+
+def server(url: str) -> str:
+    """HOST:PORT/DATABASE of an address, never its user nor its password."""
+    parts = urlsplit(url)
+    if "@" in parts.path + parts.query + parts.fragment:
+        return "database.url"  # a password that is not percent-encoded may stand anywhere
+    query = dict(parse_qsl(parts.query))
+    place = parts.netloc.rpartition("@")[2] or query.get("host") or "its default host"
+    port = "" if parts.netloc.rpartition("@")[2].rpartition("]")[2].count(":") else f":{query.get('port', 5432)}"
+    return f"{place}{port}/{parts.path.strip('/') or query.get('dbname') or query.get('database') or ''}"
 
 
 @asynccontextmanager

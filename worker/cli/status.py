@@ -17,6 +17,10 @@ _TYPES = (
     "type", "state", " daemons", " due", " oldest", " later", " behind key", " running", " completed", " skipped",
     " failed", " cancelled", " success", " p50", " p95",
 )  # fmt: skip
+_SPARE_TYPES = (
+    "skipped", "cancelled", "p50", "behind key", "oldest", "later", "success", "p95", "daemons", "completed", "running",
+)  # fmt: skip
+_SPARE_DAEMONS = ("version", "pid", "host", "slots")
 _DAEMONS = (" id", "state", "host", " pid", "version", " running", " slots", " last beat", "types")
 
 
@@ -64,7 +68,7 @@ async def _watch(config: "Config") -> None:
         paper = console()
         with Live(console=paper, auto_refresh=False) as live:
             while True:
-                page = _page({"environment": config.environment, **await _read(connection)})
+                page = _page({"environment": config.environment, **await _read(connection)}, paper.width)
                 live.update(page, refresh=True) if paper.is_terminal else paper.print(page)
                 await asyncio.sleep(WATCH_SECONDS)
 
@@ -79,16 +83,17 @@ async def _read(connection: "asyncpg.Connection") -> dict[str, Any]:
 def _print(found: dict[str, Any]) -> None:
     from worker.cli.paper import console
 
-    console().print(_page(found))
+    paper = console()
+    paper.print(_page(found, paper.width))
 
 
-def _page(found: dict[str, Any]) -> "RenderableType":
+def _page(found: dict[str, Any], width: int) -> "RenderableType":
     from rich.console import Group
 
     from worker.cli.paper import table
 
-    types = table(_TYPES, [_type(each) for each in found["types"]])
-    daemons = table(_DAEMONS, [_daemon(each) for each in found["daemons"]])
+    types = table(_TYPES, [_type(each) for each in found["types"]], width, _SPARE_TYPES)
+    daemons = table(_DAEMONS, [_daemon(each) for each in found["daemons"]], width, _SPARE_DAEMONS)
     nobody = "" if found["daemons"] else "no daemon runs"
     return Group(f"environment: {found['environment']}\n", types, "", daemons, nobody)
 
@@ -96,10 +101,16 @@ def _page(found: dict[str, Any]) -> "RenderableType":
 def _type(each: dict[str, Any]) -> tuple[object, ...]:
     rate = each["success_rate"]
     return (
-        each["job_type"], _state(each), each["daemons"], each["waiting"], each["oldest_due"], each["scheduled"],
-        each["parked"], each["running"], each["completed"], each["skipped"], each["failed"], each["cancelled"],
-        None if rate is None else f"{rate:g} %", each["duration_p50"], each["duration_p95"],
+        each["job_type"], _state(each), each["daemons"], each["waiting"], _seconds(each["oldest_due"]),
+        each["scheduled"], each["parked"], each["running"],
+        each["completed"], each["skipped"], each["failed"], each["cancelled"],
+        None if rate is None else f"{rate:g} %", _seconds(each["duration_p50"]), _seconds(each["duration_p95"]),
     )  # fmt: skip
+
+
+def _seconds(value: float | None) -> float | None:
+    """JSON writes whole seconds as whole numbers, which would be shown without their unit."""
+    return None if value is None else float(value)
 
 
 def _state(each: dict[str, Any]) -> str:

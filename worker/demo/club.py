@@ -2,7 +2,7 @@
 
 The same seed gives the same club, to the last goal. Players come and go, some turn up every week, some are guests
 (ringers), and better players make their team score more. The last few matches of each club are left scheduled, with
-their line-ups and goals noted, so that a demo has something to finish.
+their line-ups and goals noted, so that a demo has something to finish; `add_matches` enters more.
 """
 
 import datetime
@@ -248,3 +248,28 @@ async def finish_match(connection: "asyncpg.Connection[asyncpg.Record]", tenant_
     if match_id is None:
         raise LookupError(f"club {tenant_id} has no scheduled match left")
     return match_id
+
+
+# Copies of the club's first matches, so that no line-ups have to be drawn.
+_ADD_MATCHES = """
+    insert into club.match (tenant_id, id, season_id, played_on, status, team_a_score, team_b_score, finished_at)
+    select tenant_id, id + $3, season_id, played_on, case when $4 then 'finished' else 'scheduled' end,
+           case when $4 then team_a_score end, case when $4 then team_b_score end, case when $4 then now() end
+      from club.match where tenant_id = $1 and id <= $2
+"""
+_ADD_LINE_UPS = """
+    insert into club.player_match (tenant_id, match_id, player_id, team, goals)
+    select tenant_id, match_id + $3, player_id, team, goals
+      from club.player_match where tenant_id = $1 and match_id <= $2
+"""
+
+
+async def add_matches(
+    connection: "asyncpg.Connection[asyncpg.Record]", tenant_id: uuid.UUID, count: int, *, finished: bool
+) -> None:
+    """Enter so many matches with their line-ups in one transaction; at most as many as the club was drawn with."""
+    async with connection.transaction():
+        top = await connection.fetchval("select max(id) from club.match where tenant_id = $1", tenant_id)
+        await connection.execute(_ADD_MATCHES, tenant_id, count, top, finished)
+        await connection.execute(_ADD_LINE_UPS, tenant_id, count, top)
+        await connection.execute(ADVANCE_SEQUENCES)

@@ -7,7 +7,7 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -19,7 +19,16 @@ STOP_SECONDS = 40.0  # the configured grace and a little
 TOLD = 20  # lines of its log in an error
 
 # What the demo changes in the shipped file, so that nobody waits.
-_CHANGES = ((r'environment = "[^"]*"', 'environment = "demo"'), (r'(?m)^first = "[^"]*"', 'first = "200ms"'))
+_CHANGES = (
+    (r'environment = "[^"]*"', 'environment = "demo"'),
+    (r'(?m)^first = "[^"]*"', 'first = "200ms"'),
+    (r'(?m)^(retry = \{.* first = )"1s"', r'\1"200ms"'),
+)
+# The webhook, which is shipped commented out; one that calls a fixed address is not the demo's to call.
+_WEBHOOK = (
+    r'(?m)^(?:# )?then = \["invalidate_cache"\].*\n',
+    r'(?m)^(?:# )?\[job\.invalidate_cache\]\n(?:# )?http = "\$APP_URL/.*\n(?:(?:# )?\w+ = .*\n)*',
+)
 
 
 class Daemon:
@@ -57,14 +66,19 @@ class Daemon:
 
 
 @asynccontextmanager
-async def daemon(url: str, base: Path) -> AsyncIterator[Daemon]:
-    """A daemon on the database `url` and the file `base`, with quicker retries; it does not outlive the block."""
+async def daemon(url: str, base: Path, variables: Mapping[str, str]) -> AsyncIterator[Daemon]:
+    """A daemon on the database `url` and the file `base`, with quicker retries and the webhook switched on; it does not
+    outlive the block.
+
+    Args:
+        variables: what the webhook needs, beside what is in the environment.
+    """
     for left in leftovers.of_the_dead(Path(tempfile.gettempdir())):
         shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix=leftovers.mine()) as folder:
         config, log = Path(folder, "worker.toml"), Path(folder, "daemon.log")
         _configure(base, config)
-        started = Daemon(await _start(config, log, url), log)
+        started = Daemon(await _start(config, log, {**variables, "DATABASE_URL": url}), log)
         try:
             yield started
         finally:
@@ -77,17 +91,29 @@ def shipped() -> Path:
     return packaged if packaged.is_file() else packaged.parent.parent / "worker.toml"
 
 
+def with_webhook(text: str) -> str:
+    """The text of the shipped worker.toml with the cache webhook in force; DemoFailed for a text without it."""
+    for pattern in _WEBHOOK:
+        text = _changed(text, pattern, lambda found: re.sub("(?m)^# ", "", found[0]))
+    return text
+
+
 def _configure(base: Path, path: Path) -> None:
-    text = base.read_text(encoding="utf-8")
-    for pattern, changed in _CHANGES:
-        text, found = re.subn(pattern, changed, text, count=1)
-        if not found:
-            raise DemoFailed(f"{base} has nothing like {pattern}, which the demo changes")
+    text = with_webhook(base.read_text(encoding="utf-8"))
+    for pattern, new in _CHANGES:
+        text = _changed(text, pattern, new)
     path.write_text(text, encoding="utf-8")
 
 
-async def _start(config: Path, log: Path, url: str) -> asyncio.subprocess.Process:
-    environment = {**os.environ, "DATABASE_URL": url}
+def _changed(text: str, pattern: str, new: str | Callable[[re.Match[str]], str]) -> str:
+    text, found = re.subn(pattern, new, text, count=1)
+    if not found:
+        raise DemoFailed(f"the configuration has nothing like {pattern}, which the demo changes")
+    return text
+
+
+async def _start(config: Path, log: Path, variables: Mapping[str, str]) -> asyncio.subprocess.Process:
+    environment = {**os.environ, **variables}
     environment.pop("PORT", None)
     safe_path = ["-P"] if sys.flags.safe_path else []
     # By way of the launcher of the private server: a demo that is killed takes its daemon along, and Ctrl-C in the

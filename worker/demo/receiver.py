@@ -76,8 +76,12 @@ class Receiver:
         self.tags: list[str] = []
 
     @property
+    def origin(self) -> str:
+        return f"http://127.0.0.1:{self._port}"
+
+    @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._port}/api/internal/cache/invalidate"
+        return f"{self.origin}/api/internal/cache/invalidate"
 
     def plan(self, *replies: Reply) -> None:
         """Answer the next requests with these, one each."""
