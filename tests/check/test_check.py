@@ -208,7 +208,7 @@ class TestVerb:
         await connection.execute("drop schema worker cascade")
         answer = await Cli(tmp_path, dsn)("check")
         assert answer.code == 1
-        assert "✗ schema: the schema is too old" in answer.out
+        assert "✗ schema: the database has no schema worker" in answer.out
         assert "  cure: run `worker migrate`" in answer.out
 
     async def test_config_only_needs_no_database(self, tmp_path: Path) -> None:

@@ -1,5 +1,9 @@
 """Errors are a line that names the cure and an exit code; no traceback, no password."""
 
+import asyncio
+import socket
+from pathlib import Path
+
 import asyncpg
 import pytest
 import structlog
@@ -7,7 +11,8 @@ import structlog
 from tests.cli.support import Cli
 from worker import log
 from worker.cli import reach
-from worker.cli.verdict import judge, logged
+from worker.cli.verdict import _ADDRESS, _CURES, _NO_TLS, judge, located, logged
+from worker.config.redaction import mask
 from worker.errors import DatabaseUnreachable, DeclarationError, SchemaError
 
 NOBODY = "postgresql://u:geheim@127.0.0.1:1/x"
@@ -22,6 +27,113 @@ async def test_unreachable_database(cli: Cli, monkeypatch: pytest.MonkeyPatch) -
         assert (answer.code, answer.out) == (4, "")
         assert len(answer.err.splitlines()) == 1
         assert "geheim" not in answer.err
+        assert "the database at 127.0.0.1:1/x cannot be reached (" in answer.err
+        assert "efused" in answer.err
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("postgresql://u:geheim@nowhere.invalid/x", "nowhere.invalid:5432/x cannot be reached ("),
+        ("postgresql://u:geheim@/x?host=/no/such/folder&port=77", "/no/such/folder:77/x cannot be reached ("),
+    ],
+)
+async def test_unreachable_says_where_and_why(cli: Cli, monkeypatch: pytest.MonkeyPatch, url: str, reason: str) -> None:
+    monkeypatch.setattr(reach.answering, "__defaults__", (0.5,))
+    cli.dsn = url
+    answer = await cli("jobs")
+    assert answer.code == 4
+    assert reason in answer.err
+    assert "no answer" not in answer.err
+    assert "geheim" not in answer.err
+
+
+async def test_black_hole(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that takes the connection and never says a word."""
+    monkeypatch.setattr(reach.answering, "__defaults__", (0.2,))
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        cli.dsn = f"postgresql://u:geheim@127.0.0.1:{port}/x"
+        answer = await cli("jobs")
+    assert answer.code == 4
+    assert f"127.0.0.1:{port}/x cannot be reached (no answer within 0.2 s)" in answer.err
+
+
+async def test_a_server_without_tls_is_not_waited_for(cli: Cli) -> None:
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(8)
+        writer.write(b"N")
+        writer.close()
+        await writer.wait_closed()
+
+    server = await asyncio.start_server(refuse, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    cli.dsn = f"postgresql://u:geheim@127.0.0.1:{port}/x?sslmode=require"
+    answer = await asyncio.wait_for(cli("jobs"), 5)
+    assert answer.code == 2
+    assert "does not speak TLS" in answer.err
+    assert "geheim" not in answer.err
+    server.close()
+    await server.wait_closed()
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("postgresql://u:geheim@h/x", "h:5432/x"),
+        ("postgresql://u:geheim@h:99/x", "h:99/x"),
+        ("postgresql://[::1]/x", "[::1]:5432/x"),
+        ("postgresql:///x?host=/run", "/run:5432/x"),
+        ("postgresql://u:1/geheim@h/x", "database.url"),
+        ("postgresql://u:1?geheim@h/x", "database.url"),
+    ],
+)
+def test_servers_are_named_without_user_and_password(url: str, told: str) -> None:
+    assert reach.server(url) == told
+
+
+def test_own_words_are_not_starred() -> None:
+    assert [text for text in (*_CURES.values(), _ADDRESS, _NO_TLS) if mask(text) != text] == []
+    _, text = judge(asyncpg.InvalidPasswordError('password authentication failed for user "u"'))
+    assert mask(text) == text
+
+
+def test_an_error_of_a_file_is_not_the_databases() -> None:
+    code, text = judge(PermissionError(13, "Permission denied", "/etc/shadow"))
+    assert (code, text) == (2, "/etc/shadow: Permission denied")
+
+
+async def test_nobody_reads_standard_output(cli: Cli) -> None:
+    for verb in (("jobs",), ("show", "1"), ("config", "show")):
+        await cli("enqueue", "fine")
+        with cli.start(*verb) as started:
+            assert started.stdout is not None
+            assert started.stderr is not None
+            started.stdout.close()
+            said = await asyncio.to_thread(started.stderr.read)
+        assert (started.returncode, said) == (141, "")
+
+
+def test_declarations_are_told_with_file_and_line(tmp_path: Path) -> None:
+    file = tmp_path / "worker.toml"
+    file.write_text("\n[job.greet]\nsteps = { say = { sql = 'gret' } }\n")
+    faults = ["job.greet.steps.say: no such function", "job.greet: odd", "elsewhere: x"]
+    assert located(faults, file) == [f"{file}:3: {faults[0]}", f"{file}:2: {faults[1]}", faults[2]]
+
+
+def test_migrating_as_nobody_in_particular_names_the_cure() -> None:
+    error = SchemaError("sql/migrations/0001_roles.sql: 42501 permission denied to create role")
+    error.__cause__ = asyncpg.InsufficientPrivilegeError("permission denied to create role")
+    code, text = judge(error)
+    assert code == 2
+    assert "docs/security.md" in text
+
+
+async def test_no_schema(cli: Cli, connection: asyncpg.Connection) -> None:
+    await connection.execute("drop schema worker cascade")
+    answer = await cli("jobs")
+    assert answer.code == 3
+    assert "has no schema worker; run `worker migrate`" in answer.err
 
 
 async def test_missing_database_is_not_waited_for(cli: Cli) -> None:
@@ -62,6 +174,7 @@ async def test_missing_handler(cli: Cli) -> None:
     cli.config.write_text(cli.config.read_text() + "\n[job.gone]\npython = 'tests.cli.handlers:gone'\n")
     answer = await cli.process("drain")
     assert answer.code == 2
+    assert f"worker: {cli.config}:" in answer.err
     assert "job.gone" in answer.err.splitlines()[-1]
     assert "Traceback" not in answer.err
 
@@ -106,7 +219,7 @@ def test_exit_codes(error: BaseException, code: int) -> None:
 def test_a_bug_leaves_its_traceback_but_no_values(capsys: pytest.CaptureFixture[str]) -> None:
     def crash() -> None:
         password = "geheim"
-        with logged():
+        with logged(Path("worker.toml")):
             raise ExceptionGroup("duties", [ZeroDivisionError(len(password))])
 
     log.configure(json=True)

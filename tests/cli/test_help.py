@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
 from tests.support import ROOT
 from worker.cli.app import app
@@ -50,6 +51,13 @@ def test_page_has_the_verbs() -> None:
 @pytest.mark.parametrize("verb", VERBS)
 def test_page_has_the_options(verb: str) -> None:
     assert set(re.findall(r"`(--[a-z-]+)", sections()[verb])) == options(VERBS[verb])
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["-h"], ["jobs", "-h"], ["config", "show", "-h"]])
+def test_version_and_short_help(arguments: list[str]) -> None:
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0
+    assert result.stdout.startswith(("worker 0.", "Usage: "))
 
 
 def test_help_imports_nothing_heavy() -> None:

@@ -1,6 +1,9 @@
 """enqueue, jobs, show, cancel, status, config, migrate: what they answer, and with which exit code."""
 
+import re
+
 import asyncpg
+import pytest
 
 from tests.cli.support import Cli
 from tests.heart import enqueue
@@ -90,6 +93,56 @@ async def test_show_has_steps_errors_and_events(cli: Cli, connection: asyncpg.Co
     assert "✓ second |" in text
     assert "attempt 2" in text
     assert "cancel by" in text
+
+
+async def test_a_step_that_was_left_behind_is_interrupted(cli: Cli, connection: asyncpg.Connection) -> None:
+    await enqueue(connection, "fine")
+    await connection.execute(
+        "insert into worker.job_step (job_id, name, status, attempt, claim, started_at)"
+        " values (1, 'left', 'running', 1, 1, now() - interval '1 hour')"
+    )
+    waiting = next(line for line in (await cli("show", "1")).out.splitlines() if "left" in line)
+    assert waiting.endswith("interrupted")
+    assert " ms" not in waiting
+    await connection.execute(
+        "update worker.job_queue set status = 'cancelled', queued = false, trouble = true,"
+        " finished_at = now() - interval '59 min'"
+    )
+    ended = next(line for line in (await cli("show", "1")).out.splitlines() if "left" in line)
+    assert re.search(r"60\d{3} ms", ended)
+    assert ended.endswith("interrupted")
+
+
+async def test_tables_fit_a_narrow_terminal(
+    cli: Cli, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.cli.paper.WIDE", 80)
+    await cli("migrate")
+    await connection.execute(
+        "select worker.register('a-rather-long-host-name', 7, '1', '{fine,fails,keyed}', 9, '30 s')"
+    )
+    await enqueue(connection, "a_type_with_quite_a_long_name", {}, tenant_id="t" * 40)
+    await connection.execute(
+        "update worker.job_queue set status = 'failed', trouble = true, queued = false, finish_reason = 'permanent',"
+        " errors = jsonb_build_array(jsonb_build_object('attempt', 1, 'message', repeat('it broke ', 9))),"
+        " started_at = created_at, finished_at = created_at + interval '12 ms'"
+    )
+    listed, told = (await cli("jobs")).out.splitlines(), (await cli("status")).out.splitlines()
+    assert max(map(len, listed + told)) <= 80
+    assert len(listed) == 2
+    assert "a_type_with_quite_a_long_name" in listed[1]
+    assert "permanent: it broke" in listed[1]
+    assert any(re.match(r"stumbles +no daemon", line) for line in told)
+
+
+async def test_durations_are_readable(cli: Cli, connection: asyncpg.Connection) -> None:
+    await enqueue(connection, "fine")
+    await connection.execute(
+        "update worker.job_queue set status = 'completed', queued = false,"
+        " started_at = created_at, finished_at = created_at + interval '12 ms'"
+    )
+    assert "12 ms" in (await cli("jobs")).out
+    assert "duration             12 ms" in (await cli("show", "1")).out
 
 
 async def test_unknown_job_is_an_error(cli: Cli) -> None:

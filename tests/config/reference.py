@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from worker.config import config_schema
+from worker.config.advice import UNBUILT_KEYS, UNBUILT_TABLES
 
 Schema = dict[str, Any]
 
@@ -26,20 +27,24 @@ force, without secrets.
 - Unknown keys are faults.
 """
 
+_TOP = "The top of the file"
+_UNBUILT = {(_TOP, name) for name in UNBUILT_TABLES} | {("`[job.NAME]`", name) for name in UNBUILT_KEYS}
+
 _PLAIN = {"integer": "whole number", "number": "number", "boolean": "true or false", "object": "table"}
 
 
 def reference() -> str:
     """The whole page."""
     schema = config_schema()
-    return "\n".join([_INTRODUCTION, *_section("The top of the file", schema, schema["$defs"], set())])
+    return "\n".join([_INTRODUCTION, *_section(_TOP, schema, schema["$defs"], set())])
 
 
 def _section(title: str, section: Schema, models: Schema, done: set[str]) -> Iterator[str]:
     yield f"## {title}\n\n{section['description']}\n\n| key | type | default | meaning |\n| --- | --- | --- | --- |"
     for name, value in section["properties"].items():
         required = name in section.get("required", ())
-        yield f"| `{name}` | {_type(value)} | {_default(value, required)} | {_meaning(value, models)} |"
+        later = " *Not built yet.*" if (title, name) in _UNBUILT else ""
+        yield f"| `{name}` | {_type(value)} | {_default(value, required)} | {_meaning(value, models)}{later} |"
     yield ""
     for name, value in section["properties"].items():
         model, place = _inner(value)

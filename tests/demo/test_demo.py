@@ -16,10 +16,13 @@ import pytest
 
 from tests.conftest import Given
 from tests.support import ROOT
+from worker.demo.daemon import with_webhook
+from worker.demo.failure import DemoFailed
 from worker.embedded import Embedded, default_data_dir
 
 SECONDS = 110
-STEPS = set(tomllib.loads((ROOT / "worker.toml").read_text())["job"]["stats_update"]["steps"])
+STEPS = tomllib.loads((ROOT / "worker.toml").read_text())["job"]["stats_update"]["steps"]
+TAGS = sorted(tag for step in STEPS.values() for tag in step["tags"])
 
 
 def leftovers(pid: int) -> list[Path]:
@@ -41,12 +44,19 @@ def test_demo_does_what_it_says() -> None:
     out, err = process.communicate(timeout=SECONDS)
     assert process.returncode == 0, err
     told = json.loads(out)
-    assert set(told) == {"steps", "retry", "seconds"}
-    assert set(told["steps"]) == STEPS
+    assert set(told) == {"steps", "webhook", "retry", "storm", "outage", "seconds"}
+    assert set(told["steps"]) == set(STEPS)
     assert {(step["status"], step["attempt"]) for step in told["steps"].values()} == {("completed", 1)}
     assert all(step["ms"] > 0 for step in told["steps"].values())
     assert told["retry"] == {"attempts": 2, "rerun": ["recent_performance"]}
-    assert "exit 0" in err
+    assert len(TAGS) == 11
+    assert told["webhook"] == {"calls": 1, "tags": TAGS}
+    assert told["storm"]["matches"] == 1000
+    assert 1 <= told["storm"]["runs"] <= 2
+    assert told["outage"] == {"job_status": "completed", "deliveries": 3}
+    assert "100 matches without statistics, 1 job waiting" in err
+    assert "every match has its report, and the receiver got 11 tags" in err
+    assert err.count("exit 0") == 2
     assert leftovers(process.pid) == []
 
 
@@ -71,6 +81,34 @@ def test_interrupted_demo_leaves_nothing(number: int) -> None:
     _, err = process.communicate(timeout=SECONDS)
     assert (process.returncode, err) == (130, "")
     assert leftovers(process.pid) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("# [job.invalidate_cache]", "# [job.refresh]"), ("$APP_URL", "https://app.example"), ("# then = ", "# when = ")],
+)
+def test_a_file_whose_webhook_would_call_elsewhere_is_not_played(old: str, new: str) -> None:
+    text = (ROOT / "worker.toml").read_text(encoding="utf-8")
+    assert old in text
+    with pytest.raises(DemoFailed, match="the configuration has nothing like"):
+        with_webhook(text.replace(old, new))
+
+
+def test_the_shipped_webhook_is_the_contract_s() -> None:
+    shipped = (ROOT / "worker.toml").read_text(encoding="utf-8")
+    assert "invalidate_cache" not in tomllib.loads(shipped)["job"]
+    on = tomllib.loads(with_webhook(shipped))["job"]
+    assert on["stats_update"]["then"] == ["invalidate_cache"]
+    assert with_webhook(with_webhook(shipped)) == with_webhook(shipped)
+    assert on["invalidate_cache"] == {
+        "http": "$APP_URL/api/internal/cache/invalidate",
+        "headers": {"Authorization": "Bearer $INTERNAL_API_KEY"},
+        "body": {"tags": "{tags}", "source": "worker", "requestId": "{correlation_id}"},
+        "coalesce": {"key": "cache", "unite": ["tags"]},
+        "partial": {"status": 207, "failed": "failed_tags", "into": "tags"},
+        "retry": {"max_attempts": 1000, "first": "1s", "max": "1m"},
+        "deadline": "24h",
+    }
 
 
 def test_demo_that_cannot_happen_says_no() -> None:
