@@ -18,6 +18,7 @@ BUSY_PAUSE = 0.005  # between looks while the bell is off
 BUSY_LOOKS = 3  # useful looks in BUSY_SPAN turn the bell off
 BUSY_SPAN = 0.1
 NAPS = (0.01, 0.02, 0.04, 0.05)
+NAP_SECONDS = 5.0  # a transaction that is older than that is found by the poll
 DEAF_POLL = 1.0  # without a tested listener
 NEIGHBOUR = 0.05  # when the ring was for another process
 
@@ -40,6 +41,7 @@ class Bell:
         self._need: int | None = None  # transactions below this may not have seen the bell
         self._naps = 0
         self._renew_at = 0.0
+        self._nap_until = 0.0
 
     def ring(self, for_me: bool = True) -> None:
         """Somebody rang, or something here became possible: look now."""
@@ -77,7 +79,7 @@ class Bell:
             return
         if self._need is None:
             self._need = looked.xmax
-        if looked.xmin < self._need:
+        if looked.xmin < self._need and time.monotonic() < self._nap_until:
             self._naps += 1
             await self._wait(NAPS[min(self._naps, len(NAPS)) - 1])
             return
@@ -94,6 +96,7 @@ class Bell:
         # Committed before the look that follows at once: whoever inserts after that look sees the bell.
         await self._mark()
         self._on, self._need, self._naps = True, None, 0
+        self._nap_until = time.monotonic() + NAP_SECONDS
 
     async def _mark(self) -> None:
         # The mark lives for three polls, and is renewed by the first rest after one: no wait outlasts it.

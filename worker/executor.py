@@ -72,13 +72,13 @@ class Executor:
             True when its end may have made another row claimable: its key is free, or it is to come again.
         """
         self._stops[jobs[0].claim] = asyncio.get_running_loop().create_future()
-        return self._execute(jobs)
+        return self._execute(jobs, time.monotonic())
 
-    async def _execute(self, jobs: Sequence[Job]) -> bool:
+    async def _execute(self, jobs: Sequence[Job], claimed: float) -> bool:
         lead = jobs[0]
         context = self._make_context(jobs)
         try:
-            began, came = await self._attempt(lead, context)
+            began, came = await self._attempt(lead, context, claimed)
         finally:
             del self._stops[lead.claim]
             self._started.discard(lead.claim)
@@ -118,7 +118,7 @@ class Executor:
         """Claims that wait for a slot: not begun, so they can be handed back at once."""
         return [claim for claim in self._stops if claim not in self._started]
 
-    async def _attempt(self, job: Job, context: Context) -> tuple[float, Any]:
+    async def _attempt(self, job: Job, context: Context, claimed: float) -> tuple[float, Any]:
         stop = self._stops[job.claim]
         slot = asyncio.ensure_future(self._slots.acquire())
         first: set[asyncio.Future[Any]] = {slot, stop}
@@ -129,12 +129,13 @@ class Executor:
             return began, stop.result()
         self._started.add(job.claim)
         try:
-            return began, await self._handle(job, context, stop)
+            return began, await self._handle(context, stop, began - claimed)
         finally:
             self._slots.release()
 
-    async def _handle(self, job: Job, context: Context, stop: "asyncio.Future[JobError]") -> Any:
-        seconds, late = _limit(self._types[job.job_type], job)
+    async def _handle(self, context: Context, stop: "asyncio.Future[JobError]", waited: float) -> Any:
+        job = context.job
+        seconds, late = _limit(self._types[job.job_type], job, waited)
         if stop.done() or seconds <= 0:
             return stop.result() if stop.done() else late
         handler = asyncio.create_task(self._call(context), name=f"job {job.id}")
@@ -197,9 +198,13 @@ async def _source_off(context: Context) -> Outcome:
     return Skipped("source_off")
 
 
-def _limit(job_type: JobType, job: Job) -> tuple[float, JobError]:
-    """The nearer of the attempt's timeout and the job's deadline, in seconds, and the error that it is."""
+def _limit(job_type: JobType, job: Job, waited: float) -> tuple[float, JobError]:
+    """The nearer of the attempt's timeout and the job's deadline, in seconds, and the error that it is.
+
+    Args:
+        waited: seconds for a slot since the claim, which the deadline goes on through.
+    """
     timeout = job_type.timeout if job_type.timeout is not None else float("inf")
-    if job.remaining is not None and job.remaining <= timeout:
-        return job.remaining, DeadlineExceeded("the job ran past its deadline")
+    if job.remaining is not None and job.remaining - waited <= timeout:
+        return job.remaining - waited, DeadlineExceeded("the job ran past its deadline")
     return timeout, AttemptTimeout(f"the attempt ran past its timeout of {timeout:g} s")

@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry
 
 from worker import migrations
 from worker.config import Config, secret_values
-from worker.database import DATABASE_ERRORS, Database, wait_until_up
+from worker.database import DATABASE_ERRORS, Database, is_transient, wait_until_up
 from worker.errors import ProcessDead
 from worker.job_queue import JobQueue
 from worker.lease import Events, Lease, Terms
@@ -88,6 +88,11 @@ async def _lives(
             await Service(config, url, instead, metrics, readiness).run(stop, ready)
         except ProcessDead:
             _log.warning("service.declared_dead", next="starting anew under a new id")
+        except DATABASE_ERRORS as error:
+            if not is_transient(error):
+                raise
+            _log.warning("service.start_again", error=type(error).__name__)
+            await first(asyncio.sleep(1), stop.asked)
 
 
 class Service:
@@ -125,8 +130,11 @@ class Service:
             ProcessDead: others declared this process dead.
         """
         await self._check_schema()
-        me = await self._lease.start()
         try:
+            await first(self._lease.start(), stop.asked)
+            me = self._lease.me
+            if stop.asked.is_set():
+                return
             await self._database.open(me)
             try:
                 await self._work(me, stop, ready)

@@ -11,6 +11,8 @@ from worker.job_queue import JobQueue
 from worker.poller import Poller
 
 RESCUE_BATCH = 100
+SWEEP_PAGE = 1_000  # as worker.sweep takes them
+MOST_SWEEPS = 100  # in one round
 
 _log = structlog.get_logger()
 
@@ -68,13 +70,25 @@ class Rescue:
         """Judge the suspects, then settle whatever a dead process left."""
         suspects, self._suspects = self._suspects, set()
         for process in sorted(suspects):
-            if await self._queue.declare_dead(process):
-                _log.warning("process.dead", process=process)
+            await self._judge(process)
         while jobs := await self._queue.rescue(RESCUE_BATCH):
             await self._poller.take_over(list(jobs))
+
+    async def _judge(self, process: int) -> None:
+        try:
+            dead = await self._queue.declare_dead(process)
+        except DATABASE_ERRORS as error:  # trouble with one must not keep the others from being judged
+            _log.warning("process.not_judged", process=process, error=type(error).__name__)
+            return
+        if dead:
+            _log.warning("process.dead", process=process)
 
 
 async def sweep(queue: JobQueue, ring: Callable[[], None]) -> None:
     """Heal what can strand, and look again where something was found."""
-    if await queue.sweep():
-        ring()
+    for _ in range(MOST_SWEEPS):  # a full page means that more is waiting
+        healed = await queue.sweep()
+        if healed:
+            ring()
+        if healed < SWEEP_PAGE:
+            return

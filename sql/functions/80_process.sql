@@ -54,11 +54,14 @@ comment on function worker.beat(bigint, bigint) is
 create or replace function worker.leave(me bigint) returns void
 language sql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
-  update worker.process set stopped_at = worker.now() where id = me;
+  -- Whoever leaves with a row still running has not stopped in good order: the others must find it missing.
+  update worker.process p set stopped_at = worker.now()
+  where p.id = me and not exists (
+    select from worker.job_queue j where j.claimed_by = me and j.batch >= p.open_batch and j.status = 'running');
   delete from worker.asleep where process_id = me;
   delete from worker.backend where process_id = me;
 $$;
-comment on function worker.leave(bigint) is 'A process stops in good order; it holds nothing any more';
+comment on function worker.leave(bigint) is 'A process stops in good order, if it holds nothing any more; else the others will find it missing and rescue its rows';
 
 create or replace function worker.suspects(me bigint) returns table (id bigint, missing boolean, lapsed boolean)
 language sql stable
