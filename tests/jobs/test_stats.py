@@ -8,7 +8,8 @@ import pytest
 
 from tests.jobs.independent_stats import Replay
 from tests.jobs.stats_database import FUNCTIONS, KEYS, configure, install, refresh, run, table, tables, versions
-from worker.demo.club import Club, Match, PlayerMatch, finish_match, generate, load
+from worker.demo.club import Club, Match, PlayerMatch, generate
+from worker.demo.tables import finish_match, load
 
 OTHER_RULES = {
     "heavy_margin": 2,

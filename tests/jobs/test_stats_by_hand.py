@@ -21,7 +21,8 @@ import asyncpg
 import pytest
 
 from tests.jobs.stats_database import configure, install, refresh, table
-from worker.demo.club import Club, Match, Player, PlayerMatch, Season, Tenant, load
+from worker.demo.club import Club, Match, Player, PlayerMatch, Season, Tenant
+from worker.demo.tables import load
 
 TENANT = uuid.UUID(int=1)
 SMALL = {

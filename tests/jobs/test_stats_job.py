@@ -13,8 +13,9 @@ from tests.jobs.independent_stats import Replay
 from tests.jobs.stats_database import KEYS, install, table
 from tests.support import ROOT
 from worker.config import Config, load
-from worker.demo import club
-from worker.demo.club import Club, Match, PlayerMatch, finish_match, generate
+from worker.demo import tables
+from worker.demo.club import Club, Match, PlayerMatch, generate
+from worker.demo.tables import finish_match
 
 QUIET = "select not exists (select from worker.job_queue where status in ('pending', 'running'))"
 LAST_STEP = "update_aggregated_hall_of_fame"
@@ -26,7 +27,7 @@ async def clubs(connection: asyncpg.Connection, config: Config) -> Club:
     await connection.fetch("select * from worker.declare($1::jsonb)", orjson.dumps(config.declarations()).decode())
     await install(connection)
     made = generate(7, players=24, matches=60, tenants=2, seasons=2)
-    await club.load(connection, made)
+    await tables.load(connection, made)
     await connection.execute(
         "insert into club.config select id, 'hall_of_fame_minimum_games', 1 from club.tenant on conflict do nothing"
     )

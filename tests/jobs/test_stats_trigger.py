@@ -6,7 +6,8 @@ import asyncpg
 import pytest
 
 from tests.jobs.stats_database import install
-from worker.demo.club import finish_match, generate, load
+from worker.demo.club import generate
+from worker.demo.tables import finish_match, load
 
 
 @pytest.fixture

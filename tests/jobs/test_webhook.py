@@ -16,10 +16,11 @@ from tests.jobs.stats_database import install
 from tests.processes import Fleet, fleet
 from tests.support import ROOT
 from worker.config import Config, load
-from worker.demo import club
-from worker.demo.club import Club, finish_match, generate
+from worker.demo import tables
+from worker.demo.club import Club, generate
 from worker.demo.daemon import with_webhook
 from worker.demo.receiver import Receiver, Reply
+from worker.demo.tables import finish_match
 
 KEY = "a-key-of-the-tests"
 STEPS = tomllib.loads((ROOT / "worker.toml").read_text(encoding="utf-8"))["job"]["stats_update"]["steps"]
@@ -78,7 +79,7 @@ async def clubs(connection: asyncpg.Connection, config: Config) -> Club:
     await connection.fetch("select * from worker.declare($1::jsonb)", orjson.dumps(config.declarations()).decode())
     await install(connection)
     made = generate(7, players=24, matches=40, tenants=3, seasons=2)
-    await club.load(connection, made)
+    await tables.load(connection, made)
     await install(connection, trigger=True)
     return made
 
