@@ -163,6 +163,9 @@ class Service:
             await parts.outbound.close()
         if self._dead.is_set():
             raise ProcessDead(f"process {me} was declared dead")
+        if parts.poller.in_hand == 0:
+            with suppress(*DATABASE_ERRORS):
+                await parts.queue.leave()  # after the duties, one of which may just have connected
 
     def _begin(self, parts: Parts) -> None:
         if self._readiness is not None:
@@ -183,7 +186,6 @@ class Service:
         if parts.poller.in_hand == 0:
             with suppress(*DATABASE_ERRORS):
                 await parts.queue.give_back()  # of a claim that the stop cut short
-                await parts.queue.leave()
 
     async def _check_schema(self) -> None:
         connection = await asyncpg.connect(self._url, timeout=10)
