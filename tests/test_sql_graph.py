@@ -348,3 +348,28 @@ async def test_a_qualified_function_is_found_whatever_the_search_path(parts, job
     await connection.execute("create function apart.f(job_id bigint) returns int language sql as $$ select 1 $$")
     run = await graph('f = { sql = "apart.f" }\n')
     assert await run(context(parts, job)) == Completed({"f": 1})
+
+
+@pytest.mark.parametrize("number", ["12345678901234567.89", "18446744073709551617", "-0.1", "1e3", "9" * 300])
+async def test_a_number_reaches_its_function_with_every_digit(parts, connection, tmp_path, dsn, number):
+    await connection.execute(
+        "create table got (n text); create function exact(n numeric) returns void language sql"
+        " as $$ insert into got values (n::text) $$"
+    )
+    text = '[job.work]\narguments = { n = "n" }\nsteps = { one = { sql = "exact" } }\n'
+    handlers = await build(configured(tmp_path, dsn, text).job, parts.database.steps, Outbound())
+    await connection.execute(
+        "insert into worker.job_queue (job_type, payload) values ('work', $1)", f'{{"n": {number}}}'
+    )
+    await handlers["work"](context(parts, await parts.one()))
+    assert await connection.fetchval("select n::numeric = $1::text::numeric from got", number)
+
+
+async def test_an_argument_nested_too_deep_is_invalid_at_once(parts, connection, tmp_path, dsn):
+    await connection.execute("create function deep(n jsonb) returns void language sql as $$ select null $$")
+    text = '[job.work]\narguments = { n = "n" }\nsteps = { one = { sql = "deep" } }\n'
+    handlers = await build(configured(tmp_path, dsn, text).job, parts.database.steps, Outbound())
+    payload = '{"n": ' + "[" * 600 + "]" * 600 + "}"
+    await connection.execute("insert into worker.job_queue (job_type, payload) values ('work', $1)", payload)
+    with pytest.raises(InvalidJob):
+        await handlers["work"](context(parts, await parts.one()))

@@ -1,5 +1,6 @@
 """One claimed row, frozen."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -70,6 +71,14 @@ class Job:
         except (ValueError, RecursionError) as error:
             raise InvalidJob(f"the payload cannot be decoded: {error}") from None
 
+    @cached_property
+    def _exact(self) -> Any:
+        # Numbers stay the text they are: SQL knows more digits than Python's floats and orjson's integers.
+        try:
+            return json.loads(self.text, parse_int=_verbatim, parse_float=_verbatim)
+        except (ValueError, RecursionError) as error:
+            raise InvalidJob(f"the payload cannot be decoded: {error}") from None
+
     def columns(self) -> Mapping[str, Any]:
         """The names that templates and `arguments` read from columns, not from the payload."""
         return {
@@ -91,3 +100,23 @@ class Job:
         if isinstance(self.payload, dict) and name in self.payload:
             return self.payload[name]
         raise InvalidJob(f"the payload has no key {name!r}")
+
+    def argument(self, name: str) -> Any:
+        """A column or payload key by name, for SQL: to be written by orjson, its numbers with every digit.
+
+        Raises:
+            InvalidJob: neither has it, or it is nested too deep to be handed on.
+        """
+        if name in self.columns():
+            return self.columns()[name]
+        if not isinstance(self._exact, dict) or name not in self._exact:
+            raise InvalidJob(f"the payload has no key {name!r}")
+        try:
+            orjson.dumps(self._exact[name])
+        except TypeError as error:
+            raise InvalidJob(f"payload key {name!r} cannot be handed on: {error}") from None
+        return self._exact[name]
+
+
+def _verbatim(number: str) -> orjson.Fragment:
+    return orjson.Fragment(number)

@@ -54,7 +54,7 @@ class SqlGraph:
 
     async def __call__(self, context: Context) -> Outcome:
         """One attempt; raises StepsFailed naming every failed step once nothing more can run."""
-        arguments = {name: context.job.value(source) for name, source in self._arguments.items()}
+        arguments = {name: context.job.argument(source) for name, source in self._arguments.items()}
         opened = await context.begin_steps(list(self._graph.steps))
         run = _Run(self._graph, context, self._parallel, {s.name for s in opened if s.done})
         cost = {s.name: s.seconds for s in opened if s.seconds is not None}
