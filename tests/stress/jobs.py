@@ -9,43 +9,44 @@ from pathlib import Path
 
 from worker import Context
 
-VIOLATIONS = "violations"
+VIOLATIONS = "violations"  # two holders of one key
+OVERLAPS = "overlaps"  # two executions of one job
 RUNS = "runs"
 
 
 async def keyed(context: Context) -> object:
     """Holds the file of its key while it runs; that somebody else holds it already is what must never happen."""
     folder, payload = Path(context.settings["folder"]), context.payload
-    with held(folder, payload["key"], context.job.id, context.job.claim):
-        await asyncio.sleep(payload["ms"] / 1000)
-    note(folder, RUNS, f"{context.job.id} {context.job.claim}")
-    return {"claim": context.job.claim}
+    with held(folder / f"key-{payload['key']}", folder / VIOLATIONS, context):
+        return await free(context)
 
 
 async def free(context: Context) -> object:
-    """Runs beside everything."""
-    await asyncio.sleep(context.payload["ms"] / 1000)
-    note(Path(context.settings["folder"]), RUNS, f"{context.job.id} {context.job.claim}")
+    """Runs beside everything but another execution of the same job."""
+    folder = Path(context.settings["folder"])
+    with held(folder / f"job-{context.job.id}", folder / OVERLAPS, context):
+        await asyncio.sleep(context.payload["ms"] / 1000)
+        note(folder / RUNS, f"{context.job.id} {context.job.claim}")
     return {"claim": context.job.claim}
 
 
 @contextlib.contextmanager
-def held(folder: Path, key: str, job_id: int, claim: int) -> Iterator[None]:
-    """The lock of one key, freed by the kernel however this process ends; a violation is written down."""
-    handle = os.open(folder / f"key-{key}", os.O_RDWR | os.O_CREAT, 0o644)
+def held(file: Path, violations: Path, context: Context) -> Iterator[None]:
+    """The lock of a file, freed by the kernel however this process ends; who finds it taken is written down."""
+    handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            note(folder, VIOLATIONS, f"{key} {job_id} {claim} {os.getpid()}")
+            note(violations, f"{file.name} {context.job.id} {context.job.claim} {os.getpid()}")
         yield
     finally:
         os.close(handle)
 
 
-def note(folder: Path, name: str, line: str) -> None:
+def note(file: Path, line: str) -> None:
     """One line, whole or not at all, whoever else writes."""
-    handle = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     try:
         os.write(handle, f"{line}\n".encode())
     finally:

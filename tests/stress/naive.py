@@ -7,10 +7,11 @@ checker that passes our daemon must catch this one.
 import asyncio
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import asyncpg
 
-from tests.stress.jobs import held
+from tests.stress.jobs import VIOLATIONS, held
 
 TAKE = """
     update worker.job_queue set status = 'running', queued = false, claim = nextval('worker.claim_seq'),
@@ -32,7 +33,8 @@ async def main(dsn: str, folder: Path) -> None:
         if row is None:  # every key is busy
             await asyncio.sleep(0.001)
             continue
-        with held(folder, row["key"], row["id"], row["claim"]):
+        run = SimpleNamespace(job=SimpleNamespace(id=row["id"], claim=row["claim"]))
+        with held(folder / f"key-{row['key']}", folder / VIOLATIONS, run):
             await asyncio.sleep(0.01)
         await connection.execute(DONE, row["id"])
     await connection.close()

@@ -7,13 +7,14 @@ import time
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import asyncpg
 
 from tests.heart import becomes, write_config
 from tests.processes import Daemon
+from tests.stress.checker import violations
+from tests.stress.experiment import Report
 from worker.embedded import Embedded
 from worker.migrations import migrate
 
@@ -31,56 +32,31 @@ START_SECONDS = 60.0
 STOP_SECONDS = 30.0
 
 
-@dataclass
-class Experiment:
-    """What one experiment came to.
+class Place:
+    """A database of its own and the daemons that work on it.
 
     Attributes:
-        lost: jobs that are not final, or said to be done by nobody.
-        recovery: seconds from each kill to what made up for it, at default settings.
-        stuck: seconds from each kill to the rescue of what it stranded.
-        faults: sentences; empty = passed.
+        connection: the experiment's own; a server that ends takes it along, and `reconnect` makes another.
+        chance: drawn from the run's seed.
     """
 
-    id: str
-    planned: int
-    injected: int = 0
-    lost: int = 0
-    duplicates: int = 0
-    stale_accepted: int = 0
-    stale_refused: int = 0
-    recovery: list[float] = field(default_factory=list)
-    stuck: list[float] = field(default_factory=list)
-    jobs: int = 0
-    seconds: float = 0.0
-    faults: list[str] = field(default_factory=list)
-
-    @property
-    def ok(self) -> bool:
-        return not self.faults and self.injected >= self.planned
-
-    def expect(self, true: bool, otherwise: str) -> None:
-        if not true:
-            self.faults.append(otherwise)
-
-
-class Place:
-    """A database of its own and the daemons that work on it."""
-
-    def __init__(self, dsn: str, folder: Path, connection: asyncpg.Connection, seed: int) -> None:
+    def __init__(self, server: Embedded, dsn: str, folder: Path, connection: asyncpg.Connection, seed: int) -> None:
+        self.server = server
         self.dsn = dsn
         self.folder = folder
         self.connection = connection
         self.chance = random.Random(seed)
         self.daemons: list[Daemon] = []
         self.killed: list[tuple[int, float]] = []  # (pid, when)
+        self.most_memory = 0.0  # MB that any daemon was seen to hold
 
     def configure(self, jobs: str, worker: str = COMPRESSED) -> Path:
         """The worker.toml of this experiment; {folder} in it is the evidence's."""
         return write_config(self.folder, jobs.replace("{folder}", str(self.folder)), worker=worker)
 
-    def spawn(self, config: Path) -> Daemon:
-        daemon = Daemon(config, self.dsn, self.folder / f"daemon-{len(self.daemons)}.log")
+    def spawn(self, config: Path, dsn: str | None = None, options: tuple[str, ...] = ()) -> Daemon:
+        """One more daemon; `dsn` is another way to the database, as a proxy's."""
+        daemon = Daemon(config, dsn or self.dsn, self.folder / f"daemon-{len(self.daemons)}.log", options)
         self.daemons.append(daemon)
         return daemon
 
@@ -92,6 +68,41 @@ class Place:
                     if daemon.process.poll() is not None:
                         raise RuntimeError(f"a daemon ended: {daemon.said()[-2000:]}")
                     await asyncio.sleep(0.02)
+
+    async def reconnect(self, seconds: float = START_SECONDS) -> None:
+        """A new connection for the experiment, as soon as the server lets it in."""
+        async with asyncio.timeout(seconds):
+            while True:
+                try:
+                    self.connection = await asyncpg.connect(self.dsn, timeout=5)
+                    return
+                except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                    await asyncio.sleep(0.05)
+
+    def memory(self) -> dict[int, float]:
+        """MB that each living daemon holds, by pid (Linux)."""
+        held = {}
+        for each in self.daemons:
+            with suppress(OSError, IndexError, ValueError):
+                status = Path(f"/proc/{each.pid}/status").read_text()
+                held[each.pid] = int(status.split("VmRSS:")[1].split()[0]) / 1024
+        self.most_memory = max([self.most_memory, *held.values()])
+        return held
+
+    async def judge(self, report: Report, *but: str) -> None:
+        """Stop the daemons, and let the checker decide; `but` names invariants that this experiment breaks itself."""
+        self.memory()
+        codes = await self.stopped()
+        report.expect(set(codes) <= {0}, f"daemons ended with {codes}")
+        report.stale_refused += self.count_said('"job.lost_claim"')
+        report.stuck += await self.stuck()
+        report.jobs = await self.connection.fetchval("select count(*) from worker.job_queue")
+        report.figures["most_memory_mb"] = round(self.most_memory, 1)
+        for violation in await violations(self.connection, *but):
+            report.faults.append(str(violation))
+            report.lost += len(violation.rows) if violation.invariant == "I1" else 0
+            report.stale_accepted += len(violation.rows) if violation.invariant == "I3" else 0
+            report.effects += len(violation.rows) if violation.invariant == "I7" else 0
 
     def alive(self) -> list[Daemon]:
         """Those that run and claim."""
@@ -151,7 +162,7 @@ class Place:
 
 @asynccontextmanager
 async def place(server: Embedded, folder: Path, seed: int) -> AsyncIterator[Place]:
-    """A fresh database with the schema in it; whatever runs is ended with it."""
+    """A fresh database with the schema and the evidence in it; whatever runs is ended with it."""
     name = f"stress_{uuid.uuid4().hex[:8]}"
     folder = folder / name
     folder.mkdir()
@@ -160,9 +171,11 @@ async def place(server: Embedded, folder: Path, seed: int) -> AsyncIterator[Plac
     await maintenance.close()
     await migrate(server.dsn(name))
     connection = await asyncpg.connect(server.dsn(name))
-    here = Place(server.dsn(name), folder, connection, seed)
+    await connection.execute((Path(__file__).parent / "evidence.sql").read_text())
+    here = Place(server, server.dsn(name), folder, connection, seed)
     try:
         yield here
     finally:
         here.end()
-        await connection.close(timeout=5)
+        with suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            await here.connection.close(timeout=5)

@@ -4,15 +4,19 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from tests.heart import becomes
 from tests.processes import die_with_parent
-from tests.stress.__main__ import percentile, summary
-from tests.stress.experiments import keyed, produce_keyed
+from tests.stress.__main__ import chosen
+from tests.stress.experiment import Report
+from tests.stress.experiments.kill_loop import kill_loop
 from tests.stress.jobs import VIOLATIONS, held, lines
-from tests.stress.place import Experiment, place
+from tests.stress.place import place
+from tests.stress.telling import percentile, summary
+from tests.stress.workload import produce
 from tests.support import ROOT
 from worker.embedded import Embedded
 
@@ -26,9 +30,10 @@ def server(cluster):
     return cluster
 
 
-async def test_keys_exclude_under_kill(server, tmp_path):
+async def test_nothing_is_lost_under_kill(server, tmp_path):
+    report = Report("1-kill-loop", planned=3)
     async with place(server, tmp_path, seed=1) as here:
-        report = await keyed(here, daemons=3, kills=3)
+        await kill_loop(here, report, daemons=3)
     assert report.faults == []
     assert report.ok
 
@@ -37,8 +42,8 @@ async def test_the_checker_sees_the_overlap_of_a_naive_worker(server, tmp_path):
     """NOT EXISTS, then update: eight of them, three keys for three hundred jobs."""
     async with place(server, tmp_path, seed=1) as here:
         await here.connection.execute('select worker.declare(\'[{"name": "keyed", "concurrency_key": "{key}"}]\')')
-        await produce_keyed(here, 400, keys=3)
-        await here.connection.execute("delete from worker.job_queue where job_type = 'free'")
+        await produce(here, 400, keys=3)
+        await here.connection.execute("delete from worker.job_queue where job_type <> 'keyed'")
         command = [sys.executable, "-m", "tests.stress.naive", here.dsn, str(here.folder)]
         naive = [subprocess.Popen(command, cwd=ROOT, preexec_fn=die_with_parent) for _ in range(8)]  # noqa: PLW1509, ASYNC220
         await becomes(lambda: all(each.poll() is not None for each in naive), 90)
@@ -47,24 +52,35 @@ async def test_the_checker_sees_the_overlap_of_a_naive_worker(server, tmp_path):
 
 
 def test_a_second_holder_is_written_down(tmp_path: Path) -> None:
-    with held(tmp_path, "k", 1, 1):
+    file, found = tmp_path / "key-k", tmp_path / VIOLATIONS
+    context = SimpleNamespace(job=SimpleNamespace(id=2, claim=2))
+    with held(file, found, context):
         assert lines(tmp_path, VIOLATIONS) == []
-        with held(tmp_path, "k", 2, 2):
+        with held(file, found, context):
             pass
-    with held(tmp_path, "k", 3, 3):
+    with held(file, found, context):
         pass
-    assert [line[:3] for line in lines(tmp_path, VIOLATIONS)] == [["k", "2", "2"]]
+    assert [line[:3] for line in lines(tmp_path, VIOLATIONS)] == [["key-k", "2", "2"]]
 
 
 def test_fewer_faults_than_planned_is_a_failure() -> None:
-    assert Experiment("x", planned=2, injected=2).ok
-    assert not Experiment("x", planned=2, injected=1).ok
-    assert not Experiment("x", planned=0, faults=["one"]).ok
+    assert Report("x", planned=2, injected=2).ok
+    assert not Report("x", planned=2, injected=1).ok
+    assert not Report("x", planned=0, faults=["one"]).ok
+    assert not Report("x", planned=0, skipped="no tool").ok
+
+
+def test_experiments_are_chosen_by_tier_and_by_name() -> None:
+    assert {"1-kill-loop", "4-zombie"} <= {each.id for each in chosen("fast", None)}
+    assert [each.id for each in chosen("nightly", "4")] == ["4-zombie"]
+    with pytest.raises(SystemExit, match="no such experiment: 4711"):
+        chosen("fast", "4711")
 
 
 def test_the_summary_is_one_json_object() -> None:
-    told = summary("fast", 7, [Experiment("a", 1, 1, recovery=[1.0, 3.0]), Experiment("b", 1, 0)])
+    told = summary("fast", 7, [Report("a", 1, 1, recovery=[1.0, 3.0]), Report("b", 1, 0)])
     assert json.loads(json.dumps(told))["ok"] is False
     assert [each["ok"] for each in told["experiments"]] == [True, False]
     assert told["recovery_p99_s"] == 3.0
     assert percentile([1.0, 2.0, 3.0], 0.5) == 2.0
+    assert percentile([], 0.5) == 0.0
