@@ -44,13 +44,15 @@ def test_demo_does_what_it_says() -> None:
     out, err = process.communicate(timeout=SECONDS)
     assert process.returncode == 0, err
     told = json.loads(out)
-    assert set(told) == {"steps", "webhook", "retry", "storm", "outage", "seconds"}
+    assert set(told) == {"steps", "webhook", "times", "retry", "storm", "outage", "seconds"}
     assert set(told["steps"]) == set(STEPS)
     assert {(step["status"], step["attempt"]) for step in told["steps"].values()} == {("completed", 1)}
     assert all(step["ms"] > 0 for step in told["steps"].values())
     assert told["retry"] == {"attempts": 2, "rerun": ["recent_performance"]}
     assert len(TAGS) == 11
     assert told["webhook"] == {"calls": 1, "tags": TAGS}
+    assert set(told["times"]) == {"enqueue_ms", "wait_ms", "run_ms", "webhook_ms", "visible_ms"}
+    assert all(0 < ms < 60_000 for ms in told["times"].values())
     assert told["storm"]["matches"] == 1000
     assert 1 <= told["storm"]["runs"] <= 2
     assert told["outage"] == {"job_status": "completed", "deliveries": 3}

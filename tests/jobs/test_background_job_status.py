@@ -100,3 +100,18 @@ async def test_retry_of_opens_the_old_job_again(club: asyncpg.Connection) -> Non
 async def test_only_stats_jobs_are_shown(club: asyncpg.Connection) -> None:
     await club.execute("select worker.enqueue('something_else')")
     assert await club.fetchval("select count(*) from club.background_job_status") == 0
+
+
+async def test_row_security_holds_in_the_old_words_too(club: asyncpg.Connection) -> None:
+    """A tenant sees its own jobs, by whatever page reads them."""
+    await insert(club, {"tenantId": TENANT})
+    await insert(club, {"tenantId": str(uuid.UUID(int=8))})
+    async with club.transaction():
+        await club.execute("create role reader_of_the_old_words in role worker_tenant")
+        await club.execute("grant usage on schema club to reader_of_the_old_words")
+        await club.execute("grant select on club.background_job_status to reader_of_the_old_words")
+        await club.execute("set local role reader_of_the_old_words")
+        await club.execute("select set_config('request.jwt.claims', $1, true)", json.dumps({"tenant_id": TENANT}))
+        seen = await club.fetch("select tenant_id, results from club.background_job_status")
+        await club.execute("reset role; drop owned by reader_of_the_old_words; drop role reader_of_the_old_words")
+    assert [row["tenant_id"] for row in seen] == [TENANT]

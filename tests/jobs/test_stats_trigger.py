@@ -104,7 +104,7 @@ async def test_what_changes_a_result_enqueues_one_job_a_club(connection, club, s
 async def test_who_may_enter_a_match_need_not_be_allowed_to_use_the_queue(connection, club):
     async with connection.transaction():
         await connection.execute("create role scorer_of_the_trigger_test nologin")
-        await connection.execute("grant usage on schema club to scorer_of_the_trigger_test")
+        await connection.execute("grant usage on schema club, demo to scorer_of_the_trigger_test")
         await connection.execute("grant select, update on all tables in schema club to scorer_of_the_trigger_test")
         await connection.execute("set local role scorer_of_the_trigger_test")
         await finish_match(connection, club.tenants[0].id)

@@ -9,7 +9,6 @@ from typing import Any
 import asyncpg
 import orjson
 
-from worker import migrations
 from worker.demo import tables
 from worker.demo.daemon import Daemon
 from worker.demo.failure import DemoFailed
@@ -26,15 +25,6 @@ JOB_SECONDS = 60.0
 START_SECONDS = 30.0
 LOOK_SECONDS = 0.05
 BESIDE = 60  # columns beside the bars of a chart
-QUIET = """
-    select not exists (select from worker.job_queue where job_type = $1 and status in ('pending', 'running'))
-"""
-BEHIND = """
-    select count(*) from club.match
-     where tenant_id = $1 and status = 'finished'
-       and not exists (select from club.match_report as report
-                        where report.tenant_id = match.tenant_id and report.match_id = match.id)
-"""
 
 
 class Scenes:
@@ -52,23 +42,22 @@ class Scenes:
         self._tenant = tenant
         self._receiver = receiver
         self._teller = teller
+        self._first = 0  # the job of the first match
+        self._update = 0.0  # seconds that the last UPDATE of an application took, with its trigger
         self._needs = {name: tuple(step.get("needs", ())) for name, step in steps.items()}
         self._tags = {tag for step in steps.values() for tag in step.get("tags", ())}
 
     async def ready(self, running: Daemon) -> None:
         """The daemon has registered."""
         self._daemon = running
-        await self._until(
-            lambda: self._ask("select exists (select from worker.process where stopped_at is null)"),
-            START_SECONDS,
-            "the daemon has not registered",
-        )
+        await self._until(lambda: self._ask("select demo.daemons()"), START_SECONDS, "the daemon has not registered")
         self._teller.line("started the daemon: python -m worker run")
 
     async def finish_match(self) -> dict[str, dict[str, Any]]:
         """A plain UPDATE; its trigger enqueues, the daemon runs the graph."""
         self._teller.title("one match is finished by a plain UPDATE")
-        job = await self._watch(await self._play_match())
+        self._first = await self._play_match()
+        job = await self._watch(self._first)
         steps = {
             step["name"]: {"status": step["status"], "ms": round(step["seconds"] * 1000, 1), "attempt": step["attempt"]}
             for step in job["steps"]
@@ -84,11 +73,11 @@ class Scenes:
     async def stumble(self) -> dict[str, Any]:
         """A function raises once: its step, and only it, runs again."""
         self._teller.title(f"the next match, and {STUMBLER} fails the first time")
-        await self._apply("stumble")
+        await tables.apply(self._connection, "stumble")
         try:
             job = await self._watch(await self._play_match())
         finally:
-            await self._apply("recover")
+            await tables.apply(self._connection, "recover")
         rerun = [step["name"] for step in job["steps"] if step["attempt"] > 1]
         self._teller.line(f"attempt 1: {job['last_error']}")
         if job["status"] != "completed" or rerun != [STUMBLER]:
@@ -108,6 +97,20 @@ class Scenes:
         self._teller.line(f"POST {self._receiver.url}: {len(tags)} tags, {_times(calls, 'call')}, with a bearer key")
         self._teller.line(", ".join(tags))
         return {"calls": calls, "tags": tags}
+
+    async def times(self) -> dict[str, float]:
+        """How long that match was on its way: its UPDATE, until the job began, until it was done, until it was told."""
+        found = {
+            "enqueue_ms": self._update * 1000,
+            **orjson.loads(await self._ask("select demo.times($1)", self._first)),
+        }
+        self._teller.line(
+            "the UPDATE took {enqueue_ms:.1f} ms, its job began {wait_ms:.1f} ms after it and took {run_ms:.0f} ms, "
+            "the webhook {webhook_ms:.1f} ms; the statistics were there {visible_ms:.0f} ms after the UPDATE".format(
+                **found
+            )
+        )
+        return {name: round(value, 1) for name, value in found.items()}
 
     async def storm(self) -> dict[str, int]:
         """A bulk import: the trigger asks, and the unique key keeps it at one waiting job."""
@@ -149,7 +152,7 @@ class Scenes:
         for _ in range(MISSED):
             await tables.finish_match(self._connection, self._tenant)
         waiting = await self._runs_since(newest)
-        behind = await self._ask(BEHIND, self._tenant)
+        behind = await self._ask("select demo.matches_behind($1)", self._tenant)
         self._teller.line(f"{behind} matches without statistics, {_times(waiting, 'job')} waiting")
 
     async def catch_up(self) -> None:
@@ -164,16 +167,18 @@ class Scenes:
         self._teller.title("a clean stop")
         began = time.monotonic()
         code = await self._daemon.stop()
-        left = await self._ask("select count(*) from worker.process where stopped_at is null")
+        left = await self._ask("select demo.daemons()")
         if code != 0 or left:
             raise DemoFailed(f"after SIGTERM the daemon ended with {code}\n{self._daemon.said()}")
         self._teller.line(f"SIGTERM, and {(time.monotonic() - began) * 1000:.0f} ms later the daemon was gone: exit 0")
 
     async def _play_match(self) -> int:
         """Finish a match; answers with the job that the trigger enqueued in the same transaction."""
+        began = time.monotonic()
         match = await tables.finish_match(self._connection, self._tenant)
+        self._update = time.monotonic() - began
         self._teller.line(f"match {match} is over: the application wrote its score and status = 'finished'")
-        job = await self._ask("select max(id) from worker.jobs where (payload ->> 'match_id')::bigint = $1", match)
+        job = await self._ask("select demo.job_of($1)", match)
         if job is None:
             raise DemoFailed(f"the trigger enqueued nothing for match {match}")
         self._teller.line(f"its trigger enqueued job {job}")
@@ -194,12 +199,15 @@ class Scenes:
 
     async def _caught_up(self) -> None:
         """No stats job is left, and no finished match is without its report."""
-        await self._until(lambda: self._ask(QUIET, "stats_update"), JOB_SECONDS, "the stats jobs have not ended")
-        if behind := await self._ask(BEHIND, self._tenant):
+        await self._quiet("stats_update", "the stats jobs have not ended")
+        if behind := await self._ask("select demo.matches_behind($1)", self._tenant):
             raise DemoFailed(f"{behind} finished matches have no report\n{self._daemon.said()}")
 
     async def _delivered(self) -> None:
-        await self._until(lambda: self._ask(QUIET, "invalidate_cache"), JOB_SECONDS, "the webhook is not delivered")
+        await self._quiet("invalidate_cache", "the webhook is not delivered")
+
+    async def _quiet(self, job_type: str, otherwise: str) -> None:
+        await self._until(lambda: self._ask("select demo.quiet($1)", job_type), JOB_SECONDS, otherwise)
 
     def _received(self, since: int) -> list[str]:
         """The tags of all calls but the first so many, which must be all that the steps have."""
@@ -209,11 +217,10 @@ class Scenes:
         return sorted(tags)
 
     async def _newest(self) -> int:
-        return int(await self._ask("select max(id) from worker.jobs"))
+        return int(await self._ask("select demo.newest_job()"))
 
     async def _runs_since(self, newest: int) -> int:
-        count = "select count(*) from worker.jobs where job_type = 'stats_update' and id > $1"
-        return int(await self._ask(count, newest))
+        return int(await self._ask("select demo.runs_since($1)", newest))
 
     async def _until(self, true: Callable[[], Any], seconds: float, otherwise: str) -> None:
         deadline = time.monotonic() + seconds
@@ -226,11 +233,6 @@ class Scenes:
 
     async def _ask(self, query: str, *arguments: object) -> Any:
         return await self._connection.fetchval(query, *arguments)
-
-    async def _apply(self, name: str) -> None:
-        text = (migrations.sql_root() / "demo" / f"{name}.sql").read_text(encoding="utf-8")
-        async with self._connection.transaction():
-            await self._connection.execute(text)
 
 
 def _times(number: int, what: str) -> str:

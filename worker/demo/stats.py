@@ -25,9 +25,6 @@ from worker.demo.teller import Teller
 SEED = 2026
 PLAYERS, MATCHES = 200, 2_000
 KEY = "the demo's own"  # between its daemon and its receiver
-# The history is loaded, not played: only what happens afterwards is news.
-MUTE = "alter table club.match disable trigger user; alter table club.player_match disable trigger user"
-UNMUTE = "alter table club.match enable trigger user; alter table club.player_match enable trigger user"
 
 
 async def play(teller: Teller, config: Path) -> dict[str, Any]:
@@ -57,6 +54,7 @@ async def _story(teller: Teller, config: Path) -> dict[str, Any]:
                 told = {
                     "steps": await scenes.finish_match(),
                     "webhook": await scenes.webhook(),
+                    "times": await scenes.times(),
                     "retry": await scenes.stumble(),
                     "storm": await scenes.storm(),
                     "outage": await scenes.outage(),
@@ -86,10 +84,9 @@ async def _prepare(connection: asyncpg.Connection, teller: Teller) -> uuid.UUID:
     applied = await migrations.install(connection, "stats")
     teller.line(f"installed the queue, and the statistics of a football club ({len(applied)} files)")
     made = club.generate(SEED, PLAYERS, MATCHES)
-    await connection.execute(MUTE)
     with teller.progress(f"{PLAYERS} players, {MATCHES} matches, rows") as tell:
         await tables.load(connection, made, tell)
-    await connection.execute(UNMUTE)
+    await tables.apply(connection, "watch")
     return made.tenants[0].id
 
 

@@ -23,11 +23,13 @@ class Teller:
         self._out: TextIO = sys.stderr if quiet else sys.stdout
         self.live = self._out.isatty()
         self.width = shutil.get_terminal_size().columns if self.live else 100
+        self._chapters = 0
 
     def title(self, text: str) -> None:
-        """A new chapter."""
+        """A new chapter; it has a number, by which others refer to it."""
+        self._chapters += 1
         self.line("")
-        self.line(f"── {text} ──")
+        self.line(f"── {self._chapters}. {text} ──")
 
     def line(self, text: str) -> None:
         """One line."""
