@@ -21,6 +21,16 @@ def test_a_payload_that_python_cannot_read_is_the_jobs_own_trouble(text):
         _ = job(text=text).payload
 
 
+@pytest.mark.parametrize("number", ["12345678901234567890123", "-9223372036854775809", "9" * 4_300])
+def test_whole_numbers_keep_every_digit(number):
+    assert job(text=f'{{"n": {number}}}').payload == {"n": int(number)}
+
+
+def test_a_number_of_more_digits_than_python_reads_is_invalid():
+    with pytest.raises(InvalidJob, match="cannot be decoded: a number of 4301 digits"):
+        _ = job(text="1" * 4_301).payload
+
+
 @pytest.mark.parametrize("number", ["9" * 5_000, "1e400"])
 def test_numbers_too_long_for_python_strand_nobody(number):
     with contextlib.suppress(InvalidJob):

@@ -42,6 +42,8 @@ class Point:
         (float("inf"), None),
         ({1: "a", None: "b"}, {"1": "a", "null": "b"}),
         (Point(3), {"x": 3}),
+        ({"n": 10**30, 1: [-(2**63) - 1]}, {"n": 10**30, "1": [-(2**63) - 1]}),
+        ([2**64, "\x00"], [2**64, "\\0"]),
         (UNTIL, "2030-01-01T00:00:00+00:00"),
         ("a\x00b", "a\\0b"),
         ({"k\x00": ["\x00"]}, {"k\\0": ["\\0"]}),
@@ -54,7 +56,19 @@ def test_what_is_kept(value, kept):
 
 @pytest.mark.parametrize(
     "value",
-    [b"bytes", CIRCLE, DEEP, "\ud800", {"\udfff": 1}, {1, 2}, Odd(), object, 10**30, "x" * RESULT_BYTES, "ö" * 40_000],
+    [
+        b"bytes",
+        CIRCLE,
+        DEEP,
+        "\ud800",
+        {"\udfff": 1},
+        {1, 2},
+        Odd(),
+        object,
+        10**5000,
+        "x" * RESULT_BYTES,
+        "ö" * 40_000,
+    ],
     ids=["bytes", "circle", "deep", "surrogate", "key", "set", "odd", "class", "long", "oversize", "oversize in bytes"],
 )
 def test_what_is_not_kept_says_why(value):

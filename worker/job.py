@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 
+from worker import exact
 from worker.errors import InvalidJob
 
 
@@ -61,14 +62,14 @@ class Job:
 
     @cached_property
     def payload(self) -> Any:
-        """The payload, decoded.
+        """The payload, decoded; whole numbers are exact.
 
         Raises:
             InvalidJob: it is JSON for Postgres, but not for Python (nested too deep, a number too long).
         """
         try:
-            return orjson.loads(self.text)
-        except (ValueError, RecursionError) as error:
+            return exact.loads(self.text)
+        except ValueError as error:
             raise InvalidJob(f"the payload cannot be decoded: {error}") from None
 
     @cached_property

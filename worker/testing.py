@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
-import orjson
 
+from worker import exact
 from worker.config import Config, duration, load
-from worker.database import Database, connect, register
+from worker.connection import connect, register
+from worker.database import Database
 from worker.errors import WorkerError
 from worker.job import Job
 from worker.metrics import Metrics
@@ -79,7 +80,7 @@ class Bench:
         if unknown := sorted(columns.keys() - _COLUMNS):
             raise TypeError(f"worker.enqueue has no {', '.join(unknown)}")
         given = {"job_type": job_type, "payload": {} if payload is None else payload, **columns}
-        job: int = await self.connection.fetchval(_ENQUEUE, orjson.dumps(given, default=str).decode())
+        job: int = await self.connection.fetchval(_ENQUEUE, exact.dumps(given, default=str).decode())
         return job
 
     async def run(self, job: int) -> Outcome:
@@ -100,7 +101,7 @@ class Bench:
 
     async def job(self, job: int) -> dict[str, Any]:
         """The job as `worker.show_job` has it: the row of `worker.jobs` with its steps and events."""
-        found: dict[str, Any] = orjson.loads(await self.connection.fetchval("select worker.show_job($1)", job))
+        found: dict[str, Any] = exact.loads(await self.connection.fetchval("select worker.show_job($1)", job))
         return found
 
     async def move_clock(self, by: str | timedelta) -> datetime:
@@ -153,7 +154,7 @@ async def _parts(dsn: str, config: Config, connection: Any) -> "AsyncIterator[tu
     )
     await database.open(me)
     try:
-        parts = Parts(config, types, database, metrics, me=me, direct=dsn, dead=asyncio.Event())
+        parts = Parts(config, types, database, metrics, me=me, dead=asyncio.Event())
         parts.reporter = outcomes = _Outcomes(metrics, types, config.worker.log_slow)
         await parts.build()
         await parts.queue.declare(config.declarations())

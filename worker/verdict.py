@@ -6,7 +6,9 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from worker import exact
 from worker.job import Job
+from worker.log import starred
 from worker.outcome import Cancelled, Completed, Failed, Outcome, Retried, Skipped, Snoozed, clean
 
 RESULT_BYTES = 65_536
@@ -43,10 +45,10 @@ class Verdict(NamedTuple):
             counted=outcome.counted,
             snoozed=isinstance(outcome, Snoozed),
             keep_steps=outcome.keep_steps if isinstance(outcome, Snoozed) else True,
-            error=outcome.error if isinstance(outcome, Retried | Failed) else None,
+            error=starred(outcome.error) if isinstance(outcome, Retried | Failed) else None,
             result=encode(outcome.result) if isinstance(outcome, Completed) else None,
             payload=encode(outcome.payload, None) if isinstance(outcome, Retried) else None,
-            follows=orjson.dumps(list(follows)).decode() if follows and went_well else None,
+            follows=exact.dumps(list(follows)).decode() if follows and went_well else None,
         )
 
 
@@ -65,13 +67,13 @@ def encode(value: Any, most: int | None = RESULT_BYTES) -> str | None:
     if value is None:
         return None
     try:
-        encoded = orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS)
+        encoded = exact.dumps(value, option=orjson.OPT_NON_STR_KEYS)
     except (TypeError, ValueError, RecursionError) as error:
         return orjson.dumps({"not_kept": clean(str(error))}).decode()
     if most is not None and len(encoded) > most:
         return orjson.dumps({"not_kept": f"larger than {most} bytes", "bytes": len(encoded)}).decode()
     text = encoded.decode()
-    return orjson.dumps(_without_nul(orjson.loads(text))).decode() if "\\u0000" in text else text
+    return exact.dumps(_without_nul(exact.loads(text))).decode() if "\\u0000" in text else text
 
 
 def _without_nul(value: Any) -> Any:

@@ -160,6 +160,7 @@ begin
   new.on_conflict := null;
   if new.enqueued_by = 'worker_owner' then
     new.parent_id := coalesce(new.parent_id, nullif(current_setting('worker.parent', true), '')::bigint);
+    new.enqueued_by := coalesce(nullif(current_setting('worker.enqueuer', true), ''), new.enqueued_by);
   end if;
   if new.status <> 'pending' then
     return new;
@@ -186,7 +187,7 @@ begin
     if holder_id is not null then
       -- The note survives if that job starts before we commit, and then becomes a job of its own.
       if mode = 'keep' and new.unique_while = 'waiting' then
-        insert into worker.kept (job_id) values (holder_id);
+        insert into worker.kept (job_id, enqueued_by) values (holder_id, new.enqueued_by);
       end if;
       perform set_config('worker.holder', holder_id::text, true);  -- worker.enqueue reads it
       return null;

@@ -31,7 +31,7 @@ begin
   begin
     perform worker.lock_step(function, coalesce(key, 'job:' || job));
   exception when lock_not_available then
-    raise exception 'step % of job % still runs elsewhere', step, job using errcode = 'WK010';
+    raise exception 'step % of job % still runs elsewhere', step, job using errcode = 'WK010', schema = 'worker';
   end;
 
   select q.claim, q.status, q.cancel_requested_at into j from worker.job_queue q where q.id = job;
@@ -58,11 +58,12 @@ create or replace function worker.check_claim(job bigint, status text, held bigi
 language plpgsql immutable
 as $$
 begin
+  -- The schema is the mark by which the daemon tells these from a WK… that a step's function raised.
   if status is distinct from 'running' or held is distinct from claim then
-    raise exception 'claim % of job % is not current', claim, job using errcode = 'WK001';
+    raise exception 'claim % of job % is not current', claim, job using errcode = 'WK001', schema = 'worker';
   end if;
   if cancelled is not null then
-    raise exception 'job % was asked to stop', job using errcode = 'WK009';
+    raise exception 'job % was asked to stop', job using errcode = 'WK009', schema = 'worker';
   end if;
 end
 $$;
@@ -151,8 +152,7 @@ begin
       fault := pg_catalog.format('function %s has no argument %s: (%s)', function, given, pg_catalog.pg_get_function_identity_arguments(f.oid));
       return;
     end if;
-    listed := listed || pg_catalog.format('%I => ($1 ->> %L)::%s', given, given,
-      pg_catalog.format_type(f.argtypes[pg_catalog.array_position(inputs, given) - 1], null));
+    listed := listed || worker.step_argument(given, f.argtypes[pg_catalog.array_position(inputs, given) - 1]);
   end loop;
   select name into missing from pg_catalog.unnest(inputs[1:f.pronargs - f.pronargdefaults]) as name where not name = any (arguments);
   if found then
@@ -168,6 +168,20 @@ end
 $$;
 comment on function worker.step_call(text, text[]) is
   'The text that calls a step''s function with named arguments from a jsonb parameter, made once at start; or the fault that forbids it';
+
+create or replace function worker.step_argument(name text, type oid) returns text
+language sql stable
+begin atomic
+  -- With -1, for a type named without a modifier may be cut: character is character(1), bit is bit(1).
+  -- A text is cast. An array, a row and a JSON value are more than their text: they are read as columns of a record, which
+  -- keeps nulls, order and dimensions, and takes a JSON text as the type's own notation.
+  select case when t.typcategory in ('A', 'C') or 'jsonb'::regtype in (t.oid, t.typbasetype) or 'json'::regtype in (t.oid, t.typbasetype)
+    then format('%1$I => (select r.%1$I from pg_catalog.jsonb_to_record($1) as r(%1$I %2$s))', step_argument.name, format_type(t.oid, -1))
+    else format('%1$I => ($1 ->> %1$L)::%2$s', step_argument.name, format_type(t.oid, -1)) end
+  from pg_type t where t.oid = step_argument.type;
+end;
+comment on function worker.step_argument(text, oid) is
+  'The text that gives one named argument of a step''s function, as its type wants it, from the jsonb parameter; part of worker.step_call';
 
 create or replace function worker.visible_functions(function text) returns oid[]
 language sql stable

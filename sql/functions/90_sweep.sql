@@ -73,6 +73,9 @@ begin
     order by q.job_type, q.tenant_id, q.unique_key, q.id
   loop
     begin
+      -- Whose note it is may see and cancel the job; of several that share it, the first.
+      perform set_config('worker.enqueuer', (  -- read by the insert's trigger
+        select k.enqueued_by from worker.kept k where k.id = any (notes) and k.job_id = j.id order by k.id limit 1), true);
       insert into worker.job_queue (job_type, payload, priority, unique_key, on_conflict, concurrency_key, tenant_id,
         max_attempts, source)
       values (j.job_type, j.payload, j.priority, j.unique_key, 'keep', j.concurrency_key, j.tenant_id, j.max_attempts, j.source);
@@ -83,6 +86,7 @@ begin
       null;  -- a producer's open transaction holds the key: the note stays for the next sweep
     end;
   end loop;
+  perform set_config('worker.enqueuer', '', true);
   return renewed;
 end
 $$;

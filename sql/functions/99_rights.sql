@@ -23,7 +23,7 @@ grant execute on function
   worker.declare(jsonb), worker.claim(bigint, bigint, text[], integer), worker.unclaim(bigint, bigint),
   worker.settle(bigint, worker.verdict[]), worker.settled(bigint, worker.verdict[]),
   worker.step_open(bigint, bigint, text, text, text), worker.step_close(bigint, bigint, text, text, text, timestamptz, text[], jsonb),
-  worker.run_step(bigint, bigint, text, text, text, jsonb, text, text[]), worker.step_call(text, text[]), worker.visible_functions(text),
+  worker.run_step(bigint, bigint, text, text, text, jsonb, text, text[]), worker.step_call(text, text[]), worker.step_argument(text, oid), worker.visible_functions(text),
   worker.begin_steps(bigint, bigint, text[]), worker.step_began(bigint, bigint, text), worker.step_failed(bigint, bigint, text, text),
   worker.progress(bigint, bigint, text, jsonb), worker.register(text, integer, text, text[], integer, interval, boolean),
   worker.register_backend(bigint, text), worker.note_backend(bigint, integer, timestamptz, text), worker.beat(bigint, bigint),

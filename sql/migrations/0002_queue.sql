@@ -121,11 +121,12 @@ create index job_queue_by_tenant on worker.job_queue (tenant_id, id) where tenan
 create index job_queue_by_parent on worker.job_queue (parent_id) where parent_id is not null;
 
 create table worker.kept (
-  id     bigint generated always as identity primary key,
-  job_id bigint not null
+  id          bigint generated always as identity primary key,
+  job_id      bigint not null,
+  enqueued_by name not null
 );
 create index kept_by_job on worker.kept (job_id);
-comment on table worker.kept is 'Notes left by an enqueue that was answered with a job already waiting; a note that outlives the start of its job becomes a job (docs/decisions/0005)';
+comment on table worker.kept is 'Notes left by an enqueue that was answered with a job already waiting; a note that outlives the start of its job becomes a job of its enqueuer (docs/decisions/0005)';
 
 create table worker.job_step (
   job_id      bigint not null references worker.job_queue on delete cascade,

@@ -117,6 +117,18 @@ class TestPlain:
             with refused("23505", "job_queue_held"):
                 await task
 
+    async def test_a_row_keeps_what_was_declared_when_it_came(self, queue: Queue) -> None:
+        """The first declaration changes no row either: its 5 attempts may be what the producer asked for."""
+        early, asked = await queue.enqueue("later"), await queue.enqueue("later", max_attempts=5)
+        await queue.declare("later", max_attempts=9, priority=7, concurrency_key="one")
+        late = await queue.enqueue("later")
+        rows = {id: await queue.row(id) for id in (early, asked, late)}
+        assert [rows[id]["max_attempts"] for id in (early, asked, late)] == [5, 5, 9]
+        assert [(rows[id]["priority"], rows[id]["concurrency_key"]) for id in (early, late)] == [
+            (100, None),
+            (7, "one"),
+        ]
+
     async def test_on_conflict_is_not_kept_on_the_row(self, queue: Queue) -> None:
         row = await queue.row(await queue.enqueue(on_conflict="replace"))
         assert row["on_conflict"] is None

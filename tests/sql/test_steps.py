@@ -422,6 +422,64 @@ class TestCall:
         assert (answer if answer is None else json.loads(answer)) == result
 
     @pytest.mark.parametrize(
+        ("kind", "given", "taken"),
+        [
+            ("int[]", "[1, 2]", "{1,2}"),
+            ("int[]", "[3, null, 1, 1]", "{3,NULL,1,1}"),
+            ("int[]", "[]", "{}"),
+            ("int[]", "null", None),
+            ("int[]", '"{4,5}"', "{4,5}"),
+            ("int[]", "[[1, 2], [3, null]]", "{{1,2},{3,NULL}}"),
+            ("numeric[]", "[12345678901234567890123, 0.10]", "{12345678901234567890123,0.10}"),
+            ("text[]", '["a,b", "NULL", "", 1.50, true, null]', '{"a,b","NULL","",1.50,true,NULL}'),
+            ("date[]", '["2026-11-21"]', "{2026-11-21}"),
+            ("bpchar[]", '["abc"]', "{abc}"),
+            ("mood[]", '["sad"]', "{sad}"),
+            ("ids", "[1, 2]", "{1,2}"),
+            ("ids", "null", None),
+            ("jsonb[]", '[{"a": 1}, "x", [2], null]', r'{"{\"a\": 1}","\"x\"",[2],NULL}'),
+            ("pair[]", '[{"n": 1, "tags": ["x"]}, null, {"tags": []}]', '{"(1,{x})",NULL,"(,{})"}'),
+            ("pair", '{"n": 12345678901234567890123, "tags": ["x", null]}', '(12345678901234567890123,"{x,NULL}")'),
+            ("pair", '"(1,{})"', "(1,{})"),
+            ("jsonb", '"text"', '"text"'),
+            ("jsonb", '{"a": [null]}', '{"a": [null]}'),
+            ("jsonb", "null", None),
+            ("json", '"text"', '"text"'),
+            ("character", '"abc"', "abc"),
+            ("bit varying", '"101"', "101"),
+            ("text", '["a"]', '["a"]'),
+            ("boolean", "true", "true"),
+        ],
+    )
+    async def test_a_value_of_the_payload_arrives_as_the_arguments_type_wants_it(
+        self, queue: Queue, kind: str, given: str, taken: str | None
+    ) -> None:
+        await queue.db.execute(f"""
+            create domain public.ids as integer[]; create type public.mood as enum ('sad', 'glad');
+            create type public.pair as (n numeric, tags text[]);
+            create function public.shows(a {kind}, b text) returns text language sql as $$ select a::text $$;
+        """)
+        call, fault = await queue.db.fetchrow("select * from worker.step_call('shows', '{b,a}')")
+        assert fault is None
+        answer = await queue.db.fetchval(call.replace("$1", "$1::jsonb"), f'{{"a": {given}, "b": "x"}}')
+        assert (answer if answer is None else json.loads(answer)) == taken
+
+    @pytest.mark.parametrize("given", ["[[1], [2, 3]]", "7", '[{"a": 1}]', '["x"]'])
+    async def test_what_is_no_array_of_the_type_is_refused(self, queue: Queue, given: str) -> None:
+        await queue.db.execute(
+            "create function public.sums(a int[]) returns int language sql as $$ select cardinality(a) $$"
+        )
+        call = await queue.db.fetchval("select call from worker.step_call('sums', '{a}')")
+        with refused("22P02"):
+            await queue.db.fetchval(call.replace("$1", "$1::jsonb"), f'{{"a": {given}}}')
+
+    async def test_the_daemon_may_make_a_call_with_arrays(self, queue: Queue, session: Session) -> None:
+        await queue.db.execute("create function public.sums(a int[]) returns int language sql as $$ select 1 $$")
+        runner = await session("runner")
+        _, fault = await runner.db.fetchrow("select * from worker.step_call('sums', '{a}')")
+        assert fault is None
+
+    @pytest.mark.parametrize(
         ("function", "arguments", "says"),
         [
             ("missing", [], "function missing does not exist on search_path"),

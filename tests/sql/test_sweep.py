@@ -119,7 +119,7 @@ class TestNotes:
         """A note whose job started before the note was committed."""
         job = await queue.enqueue("report", {"number": number})
         await queue.claim(types=["report"])
-        await queue.db.execute("insert into worker.kept (job_id) values ($1)", job)
+        await queue.db.execute("insert into worker.kept (job_id, enqueued_by) values ($1, current_user)", job)
 
     async def test_many_notes_of_a_waiting_job_do_not_hide_one_that_outlived_its_job(self, queue: Queue) -> None:
         await queue.declare("letter", unique_key="one")
@@ -180,8 +180,57 @@ class TestNotes:
         await queue.sweep()
         assert (await queue.claim()).ids == []
 
+    async def test_the_job_belongs_to_whoever_left_the_note(self, queue: Queue, session: Session) -> None:
+        await queue.declare("report", unique_key="one")
+        app, other = await session("app"), await session("other_app")
+        held = await other.enqueue("report")
+        change = app.db.transaction()
+        await change.start()
+        assert await app.enqueue("report") == held
+        await queue.claim()
+        await change.commit()
+        assert await queue.sweep() == 1
+        (born,) = await app.db.fetch("select id, enqueued_by = current_user as mine from worker.job_queue")
+        assert born["mine"]
+        assert await other.db.fetch("select from worker.job_queue where id = $1", born["id"]) == []
+        assert await app.db.fetchval("select worker.cancel($1)", born["id"]) == "cancelled"
+
+    async def test_a_tenants_note_becomes_a_job_with_what_tenants_may_not_set(
+        self, queue: Queue, session: Session, roles: dict[str, str]
+    ) -> None:
+        await queue.declare("report", unique_key="one", producers=["app", "tenant"])
+        tenant = await session("tenant", **{"request.jwt.claims": '{"tenant_id": "t1"}'})
+        held = await queue.enqueue("report", tenant_id="t1", source="nightly", max_attempts=3)
+        change = tenant.db.transaction()
+        await change.start()
+        assert await tenant.enqueue("report") == held
+        await queue.claim()
+        await change.commit()
+        assert await queue.sweep() == 1
+        born = await queue.row(await queue.db.fetchval("select max(id) from worker.job_queue"))
+        assert (born["enqueued_by"], born["tenant_id"]) == (roles["tenant"], "t1")
+        assert (born["source"], born["max_attempts"]) == ("nightly", 3)
+
+    async def test_a_note_that_meets_a_waiting_job_stays_its_enqueuers(self, queue: Queue, session: Session) -> None:
+        """The sweep is itself answered with a waiting job, and leaves a note: not one of its own."""
+        await queue.declare("report", unique_key="{number}")
+        await self.orphan(queue, 1)
+        app = await session("app")
+        await queue.db.execute("update worker.kept set enqueued_by = $1", await app.db.fetchval("select current_user"))
+        await queue.enqueue("report", {"number": 1})
+        await queue.sweep()
+        (left,) = await queue.db.fetch("select enqueued_by from worker.kept")
+        assert left["enqueued_by"] == await app.db.fetchval("select current_user")
+
+    async def test_nobody_enqueues_in_anothers_name(
+        self, queue: Queue, session: Session, roles: dict[str, str]
+    ) -> None:
+        await queue.declare("report")
+        app = await session("app", **{"worker.enqueuer": roles["other_app"]})
+        assert (await queue.row(await app.enqueue("report")))["enqueued_by"] == roles["app"]
+
     async def test_a_note_of_a_job_that_is_gone_is_thrown_away(self, queue: Queue) -> None:
-        await queue.db.execute("insert into worker.kept (job_id) values (77)")
+        await queue.db.execute("insert into worker.kept (job_id, enqueued_by) values (77, current_user)")
         assert await queue.sweep() == 0
         assert await queue.count("worker.kept") == 0
 
