@@ -8,6 +8,7 @@ import pytest
 
 from tests.heart import becomes, configured, enqueue, heart, row
 from worker import executor
+from worker.attempt import End
 from worker.context import Context
 from worker.errors import CancelRequested, Interrupted, Permanent
 from worker.executor import Executor
@@ -27,7 +28,7 @@ retry = {{ first = "1h", max = "1h" }}
 class Rig:
     """An executor whose handler each test gives."""
 
-    def __init__(self, parts, config, concurrency=2):
+    def __init__(self, parts, config, concurrency=2, connections=None):
         self.parts = parts
         self.metrics = Metrics.of(config, "0")
         self.settler = Settler(parts.queue)
@@ -35,6 +36,7 @@ class Rig:
         self.executor = Executor(
             config.job, self.handlers, self.context,
             settler=self.settler, reporter=Reporter(self.metrics, config.job, 1.0), concurrency=concurrency,
+            connections=connections,
         )  # fmt: skip
 
     def context(self, jobs):
@@ -189,7 +191,7 @@ async def test_an_interrupted_job_is_handed_back_uncounted(rig, connection):
     assert rig.executor.running() == [job.claim]
     rig.executor.interrupt(job.claim, Interrupted("stops"))
     rig.executor.interrupt(job.claim, CancelRequested("too late: the first reason is judged"))
-    assert await asyncio.wait_for(task, 20) is True
+    assert await asyncio.wait_for(task, 20) == End(ran=True, frees=True)
     found = await row(connection, job.id)
     assert (found["status"], found["attempt"], found["errors"]) == ("pending", 0, None)
     assert rig.executor.running() == []
@@ -251,7 +253,7 @@ async def test_jobs_beyond_the_slots_wait_and_can_be_released(rig, connection):
         await enqueue(connection)
     jobs = (await rig.parts.queue.claim(4)).jobs
     tasks = [asyncio.create_task(rig.executor.execute([job])) for job in jobs]
-    await becomes(rig.executor._slots.locked)
+    await becomes(lambda: len(rig.executor.waiting()) == 2)
     waiting = jobs[-1]
     rig.executor.interrupt(waiting.claim, Interrupted("stops"))
     await asyncio.wait_for(tasks[-1], 20)
@@ -259,7 +261,30 @@ async def test_jobs_beyond_the_slots_wait_and_can_be_released(rig, connection):
     for job in jobs[:3]:
         rig.executor.interrupt(job.claim, Interrupted("stops"))
     await asyncio.wait_for(asyncio.gather(*tasks), 20)
-    assert rig.executor._slots._value == 2  # every slot is back
+    again = (await rig.parts.queue.claim(2)).jobs
+    ends = [asyncio.create_task(rig.executor.execute([job])) for job in again]
+    assert (len(rig.executor.running()), rig.executor.waiting()) == (2, [])  # every slot is back
+    for job in again:
+        rig.executor.interrupt(job.claim, Interrupted("stops"))
+    await asyncio.wait_for(asyncio.gather(*ends), 20)
+
+
+async def test_a_job_whose_turn_does_not_come_is_handed_back_and_keeps_its_place(rig, connection, monkeypatch):
+    monkeypatch.setattr(executor, "TURN_SECONDS", 0.05)
+    rig.handlers["work"] = for_ever
+    for _ in range(3):
+        await enqueue(connection)
+    jobs = (await rig.parts.queue.claim(3)).jobs
+    due = (await row(connection, jobs[2].id))["scheduled_at"]
+    tasks = [asyncio.create_task(rig.executor.execute([job])) for job in jobs]
+    assert await asyncio.wait_for(tasks[2], 20) == End(ran=False, frees=True)
+    found = await row(connection, jobs[2].id)
+    assert (found["status"], found["attempt"], found["errors"]) == ("pending", 0, None)
+    assert found["scheduled_at"] == due
+    assert (await rig.parts.one()).id == jobs[2].id  # for whoever has a slot
+    for job in jobs[:2]:
+        rig.executor.interrupt(job.claim, Interrupted("stops"))
+    assert set(await asyncio.wait_for(asyncio.gather(*tasks[:2]), 20)) == {End(ran=True, frees=True)}
 
 
 async def test_a_job_can_be_interrupted_before_its_task_has_begun(rig, connection):

@@ -1,39 +1,53 @@
 """Claims up to the free slots, holds, interrupts, drains."""
 
 import asyncio
+from collections import Counter
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 
 import pytest
 
-from tests.heart import becomes, enqueue, heart, row, until
+from tests.heart import becomes, configured, enqueue, heart, row, until
 from tests.proxy import proxied
 from tests.test_executor import Rig, configured_for
+from worker import bell, executor
 from worker.bell import Bell
 from worker.poller import Poller
 
 COUNT = "select count(*) from worker.job_queue where status = $1"
 
 
+GRAPH = """
+[job.work]
+python = "tests.sample_jobs:echo"
+[job.graph.steps]
+one = { sql = "one" }
+"""
+
+
 class Claimer(Rig):
-    def __init__(self, parts, config, *, concurrency=3, prefetch=0):
-        super().__init__(parts, config, concurrency)
+    def __init__(self, parts, config, *, concurrency=3, prefetch=0, connections=None):
+        super().__init__(parts, config, concurrency, connections)
         self.gate = asyncio.Event()
         self.begun = 0
-        self.handlers["work"] = self.work
+        self.ran = Counter()
+        self.handlers.update(work=self.work, graph=self.work)
         self.poller = Poller(
             parts.queue, self.executor, Bell(parts.queue, 0.05, lambda: False), self.metrics,
-            concurrency=concurrency, prefetch=prefetch,
+            concurrency=concurrency, prefetch=prefetch, graphs=["graph"], connections=connections,
         )  # fmt: skip
 
     async def work(self, context):
         self.begun += 1
+        self.ran[context.job.job_type] += 1
         await self.gate.wait()
 
 
 @asynccontextmanager
-async def claiming(dsn, tmp_path, *, control=None, **sizes):
-    async with heart(dsn, control=control) as parts:
-        made = Claimer(parts, configured_for(tmp_path, dsn), **sizes)
+async def claiming(dsn, tmp_path, *, control=None, types=("work",), **sizes):
+    async with heart(dsn, types, control=control) as parts:
+        config = configured_for(tmp_path, dsn) if types == ("work",) else configured(tmp_path, dsn, GRAPH)
+        made = Claimer(parts, config, **sizes)
         tasks = [asyncio.create_task(made.settler.run()), asyncio.create_task(made.poller.run())]
         made.polling = tasks[1]
         try:
@@ -75,6 +89,83 @@ async def test_beyond_the_slots_it_claims_no_more_than_it_finishes(dsn, tmp_path
         await until(connection, f"select ({COUNT}) = 10", "completed")
 
 
+async def test_what_waits_behind_long_ones_goes_to_a_neighbour_and_is_not_claimed_again(
+    dsn, tmp_path, connection, monkeypatch
+):
+    monkeypatch.setattr(executor, "TURN_SECONDS", 0.05)
+    async with claiming(dsn, tmp_path, concurrency=1, prefetch=100) as full:
+        await enqueue(connection)
+        await becomes(lambda: full.begun == 1)
+        for _ in range(4):
+            await enqueue(connection)
+        assert len((await full.poller.look(4)).jobs) == 4  # as if it had been quick until now
+        await becomes(lambda: full.poller.in_hand == 1)
+        assert full.poller._room() == 0  # what was handed back is no sign of pace
+        assert await connection.fetchval("select bool_and(attempt = 0) from worker.job_queue where status = 'pending'")
+        async with claiming(dsn, tmp_path, concurrency=1) as free:
+            free.gate.set()
+            await until(connection, f"select ({COUNT}) = 4", "completed")
+            assert (full.begun, free.begun) == (1, 4)
+
+
+@pytest.mark.parametrize("prefetch", [0, 100])
+async def test_of_graphs_no_more_are_claimed_than_there_are_connections(dsn, tmp_path, connection, prefetch):
+    sizes = {"concurrency": 3, "prefetch": prefetch, "connections": 1}
+    async with claiming(dsn, tmp_path, types=("work", "graph"), **sizes) as claimer:
+        for _ in range(5):
+            await enqueue(connection, "graph", priority=1)
+        for _ in range(5):
+            await enqueue(connection, "work")
+        await becomes(lambda: claimer.begun == 3)
+        assert claimer.ran == {"graph": 1, "work": 2}
+        never = "select count(*) from worker.job_queue where job_type = 'graph' and started_at is null"
+        assert await connection.fetchval(never) == 4
+        claimer.gate.set()
+        await until(connection, f"select ({COUNT}) = 10", "completed")
+        assert await connection.fetchval("select max(attempt) from worker.job_queue") == 1
+
+
+async def test_graphs_behind_a_full_lane_are_looked_for_when_one_has_ended(dsn, tmp_path, connection, monkeypatch):
+    """By a ring of its own: this one would sleep for ever."""
+    monkeypatch.setattr(bell, "DEAF_POLL", 3600)
+    sizes = {"concurrency": 3, "connections": 1}
+    async with claiming(dsn, tmp_path, types=("work", "graph"), **sizes) as claimer:
+        claimer.poller._bell._poll = 3600
+        for _ in range(4):
+            await enqueue(connection, "graph")
+        claimer.poller._bell.ring()
+        await becomes(lambda: claimer.begun == 1)
+        claimer.gate.set()
+        await until(connection, f"select ({COUNT}) = 4", "completed")
+
+
+async def test_where_there_is_nothing_but_graphs_their_connections_are_the_room(dsn, tmp_path, connection):
+    async with claiming(dsn, tmp_path, types=("graph",), concurrency=3, connections=2) as claimer:
+        assert claimer.poller.slots == 2
+        for _ in range(5):
+            await enqueue(connection, "graph")
+        await becomes(lambda: claimer.begun == 2)
+        assert (claimer.poller.in_hand, claimer.poller._room()) == (2, 0)
+        claimer.gate.set()
+        await until(connection, f"select ({COUNT}) = 5", "completed")
+
+
+async def test_a_job_that_ends_while_the_bell_is_turned_off_makes_room(dsn, tmp_path, connection):
+    async with claiming(dsn, tmp_path, concurrency=1) as claimer:
+        calls = []
+
+        async def off():
+            calls.append(claimer.poller.in_hand)
+            if len(calls) > 1:  # the first is that of the claim that took the last slot
+                claimer.gate.set()
+                await becomes(lambda: claimer.poller.in_hand == 0)
+
+        claimer.poller._bell.off = off
+        for _ in range(3):
+            await enqueue(connection)
+        await until(connection, f"select ({COUNT}) = 3", "completed")
+
+
 async def test_shut_hands_back_and_claims_nothing_until_opened(claimer, connection):
     job_id = await enqueue(connection)
     await becomes(lambda: claimer.begun == 1)
@@ -92,7 +183,9 @@ async def test_an_answer_that_comes_after_the_fence_is_handed_back(claimer, conn
         pass
     await second.execute("begin")
     await second.execute("select from worker.process where id = $1 for update", claimer.parts.queue.me)
-    job_id = await enqueue(connection)
+    job_id = await enqueue(
+        connection, scheduled_at=datetime(2020, 1, 1, tzinfo=UTC)
+    )  # due for a claim that waits already
     await until(
         connection,
         "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and query like '%worker.claim%'",
@@ -144,7 +237,7 @@ async def test_errors_of_the_database_are_waited_out(dsn, tmp_path, connection):
 
 
 async def test_a_bug_is_no_error_of_the_database(claimer, monkeypatch):
-    async def broken(n):
+    async def broken(n, types):
         raise ZeroDivisionError
 
     monkeypatch.setattr(claimer.parts.queue, "claim", broken)

@@ -5,16 +5,18 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from tests.heart import becomes, enqueue, heart, row, until
+from tests.heart import becomes, configured, enqueue, heart, row, until
 from tests.proxy import proxied
+from worker.metrics import Metrics
 from worker.outcome import Completed, Failed, Released, Retried, Skipped, Snoozed
+from worker.parts import Parts
 from worker.settler import Settler
 from worker.verdict import Verdict
 
 
 @asynccontextmanager
-async def settling(parts):
-    settler = Settler(parts.queue)
+async def settling(parts, settler=None):
+    settler = settler or Settler(parts.queue)
     task = asyncio.create_task(settler.run())
     try:
         yield settler
@@ -53,7 +55,6 @@ async def test_every_verdict_is_written_and_answered(parts, settler, connection)
     assert statuses == ["completed", "skipped", "pending", "failed", "pending"]
     assert [(await row(connection, job.id))["status"] for job in jobs] == statuses
     assert [(await row(connection, job.id))["attempt"] for job in jobs] == [1, 1, 1, 1, 0]
-    assert settler.idle
     assert parts.queue.open_batch == 1  # the only call there was; nothing of it is held any more
 
 
@@ -91,12 +92,15 @@ async def test_a_lost_claim_is_answered_with_none(parts, settler, connection):
     assert (await row(connection, lost.id))["status"] == "running"
 
 
-async def test_a_verdict_that_postgres_refuses_strands_nobody(parts, settler, connection):
+async def test_a_verdict_that_postgres_refuses_strands_nobody(parts, connection):
     jobs = await claimed(parts, connection, 4)
     outcomes = [Completed(1), Snoozed(1e300), Completed(2), Snoozed(1e300)]
-    statuses = await asyncio.wait_for(
-        asyncio.gather(*(settled(settler, *each) for each in zip(jobs, outcomes, strict=True))), 20
-    )
+    refused = []
+    async with settling(parts, Settler(parts.queue, refused.append)) as settler:
+        statuses = await asyncio.wait_for(
+            asyncio.gather(*(settled(settler, *each) for each in zip(jobs, outcomes, strict=True))), 20
+        )
+    assert [error.sqlstate for error in refused] == ["22008", "22008"]
     assert statuses == ["completed", "failed", "completed", "failed"]
     found = await row(connection, jobs[1].id)
     assert found["finish_reason"] == "invalid"
@@ -113,7 +117,7 @@ async def test_a_row_in_a_strangers_transaction_holds_up_its_own_verdict_only(pa
         assert await asyncio.wait_for(settled(settler, later, Completed()), 20) == "completed"
         assert not writing[1].done()
     assert await asyncio.wait_for(asyncio.gather(*writing), 20) == ["completed"] * 3
-    assert settler.idle
+    assert [(await row(connection, job.id))["status"] for job in (*jobs, later)] == ["completed"] * 4
 
 
 async def test_a_verdict_whose_acknowledgement_is_lost_is_read_back(dsn, connection):
@@ -129,16 +133,27 @@ async def test_a_verdict_whose_acknowledgement_is_lost_is_read_back(dsn, connect
         assert [(await row(connection, job.id))["attempt"] for job in jobs] == [1, 1, 1]
 
 
-async def test_verdicts_are_kept_while_the_database_is_away(dsn, connection):
-    async with proxied(dsn) as proxy, heart(dsn, control=proxy.dsn) as parts, settling(parts) as settler:
+async def test_verdicts_are_kept_while_the_database_is_away_and_its_errors_counted(dsn, connection, tmp_path):
+    config = configured(tmp_path, dsn, "[job.work]\npython = 'tests.sample_jobs:echo'")
+    metrics = Metrics()
+
+    def errors():
+        (found,) = metrics.database_errors.collect()
+        return sum(sample.value for sample in found.samples)
+
+    async with proxied(dsn) as proxy, heart(dsn, control=proxy.dsn) as parts:
+        wired = Parts(
+            config, config.job, parts.database, metrics, me=parts.queue.me, dead=asyncio.Event()
+        )  # fmt: skip
         jobs = await claimed(parts, connection, 3)
         proxy.refusing = True
         proxy.drop()
-        writing = [asyncio.create_task(settled(settler, job, Completed())) for job in jobs]
-        await becomes(lambda: not settler._waiting)  # taken, tried, kept
-        assert not any(task.done() for task in writing)
-        proxy.refusing = False
-        assert await asyncio.wait_for(asyncio.gather(*writing), 20) == ["completed"] * 3
+        async with settling(parts, wired.settler) as settler:
+            writing = [asyncio.create_task(settled(settler, job, Completed())) for job in jobs]
+            await becomes(errors)
+            assert not any(task.done() for task in writing)
+            proxy.refusing = False
+            assert await asyncio.wait_for(asyncio.gather(*writing), 20) == ["completed"] * 3
 
 
 async def test_a_cancelled_call_of_ours_is_no_verdict_on_the_job(parts, settler, connection, second):

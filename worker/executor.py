@@ -1,15 +1,20 @@
-"""One job from attempt to report: attempt → judge → settle → report, one direction."""
+"""One call from its claim to its report: attempt → judge → settle → report, one direction.
+
+A task for each handler and no other: what a call waits for (its turn, the end of its handler, its verdict) calls back.
+"""
 
 import asyncio
-import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import structlog
 
+from worker.alarm import Alarm
+from worker.attempt import Attempt, End, shared, together
 from worker.config import JobType
 from worker.context import Context
-from worker.errors import AttemptTimeout, CancelRequested, DeadlineExceeded, Interrupted, JobError, LeaseExpired
+from worker.errors import Interrupted, JobError, LeaseExpired
 from worker.handlers import Handler
 from worker.job import Job
 from worker.log import job_fields
@@ -17,9 +22,11 @@ from worker.outcome import Failed, Outcome, Retried, Skipped, judge, message
 from worker.report import Reporter
 from worker.retry import Retry
 from worker.settler import Settler
+from worker.slots import Slots
 from worker.verdict import Verdict
 
 END_SECONDS = 8.0  # what a cancelled handler is given to end, its step's backend included
+TURN_SECONDS = 1.0  # that a claimed job waits for its turn here; then it is handed back, for a neighbour may be free
 
 _log = structlog.get_logger()
 
@@ -29,6 +36,7 @@ class Executor:
 
     Args:
         make_context: from the jobs of one call to their handler's context.
+        connections: how many of them may be graphs of steps; None where there is no such bound.
     """
 
     def __init__(
@@ -40,6 +48,7 @@ class Executor:
         settler: Settler,
         reporter: Reporter,
         concurrency: int,
+        connections: int | None = None,
         fallbacks: Mapping[str, Handler] | None = None,
         master: bool = True,
     ) -> None:
@@ -48,53 +57,43 @@ class Executor:
         self._make_context = make_context
         self._settler = settler
         self._reporter = reporter
-        self._slots = asyncio.Semaphore(concurrency)
+        self._slots = Slots(concurrency, concurrency if connections is None else connections)
         self._fallbacks = fallbacks or {}
         self._master = master
-        self._stops: dict[int, asyncio.Future[JobError]] = {}
-        self._started: set[int] = set()
+        # Of the declared types, asked for each job: a model's own attribute costs more than a dictionary's.
+        self._retries = {name: each.retry for name, each in types.items()}
+        self._coalesced = {name for name, each in types.items() if each.coalesce is not None}
+        self._attempts: dict[int, Attempt] = {}
+        self._late = Alarm(self._end_late)
+        self._impatient = Alarm(self._hand_back)
 
     def calls(self, jobs: Sequence[Job]) -> list[list[Job]]:
         """Claimed jobs as the calls they make: one each, but coalescing rows of one key go together."""
         calls: dict[object, list[Job]] = {}
         for job in jobs:
-            together = self._types[job.job_type].coalesce is not None and job.concurrency_key is not None
+            together = job.job_type in self._coalesced and job.concurrency_key is not None
             calls.setdefault((job.job_type, job.concurrency_key) if together else job.claim, []).append(job)
-        return [sorted(call, key=lambda job: job.id) for call in calls.values()]
+        return [call if len(call) == 1 else sorted(call, key=lambda job: job.id) for call in calls.values()]
 
-    def execute(self, jobs: Sequence[Job]) -> Coroutine[Any, Any, bool]:
-        """Run one call to its report; never raises for the jobs' own trouble. It can be interrupted from now on.
+    def start(self, jobs: Sequence[Job], ended: Callable[[End], None]) -> None:
+        """Take over one call; never raises for the jobs' own trouble. It can be interrupted from now on.
 
         Args:
             jobs: one job, or those of a coalesced call, oldest first.
-
-        Returns:
-            True when its end may have made another row claimable: its key is free, or it is to come again.
+            ended: told once the verdicts are written and reported.
         """
-        self._stops[jobs[0].claim] = asyncio.get_running_loop().create_future()
-        return self._execute(jobs, time.monotonic())
+        attempt = Attempt(jobs, self._types[jobs[0].job_type].kind, ended)
+        self._attempts[jobs[0].claim] = attempt
+        if not self._slots.take(attempt):
+            self._impatient.at(attempt.claimed + TURN_SECONDS)
+        elif not self._begun(attempt):
+            self._go_on(attempt)
 
-    async def _execute(self, jobs: Sequence[Job], claimed: float) -> bool:
-        lead = jobs[0]
-        context = self._make_context(jobs)
-        try:
-            began, came = await self._attempt(lead, context, claimed)
-        finally:
-            del self._stops[lead.claim]
-            self._started.discard(lead.claim)
-        outcomes = [self._judged(job, each) for job, each in zip(jobs, _shared(jobs, came), strict=True)]
-        if self._types[lead.job_type].kind == "http":
-            self._reporter.call(lead, outcomes)
-        await self._conclude(jobs, outcomes, time.monotonic() - began, context.follows)
-        return lead.concurrency_key is not None or not all(outcome.status.final for outcome in outcomes)
-
-    def _judged(self, job: Job, came: Any) -> Outcome:
-        try:
-            outcome = judge(job, self._retry(job), came)
-            Verdict.of(job, outcome)  # an outcome of the author's own making must not strand its row
-        except Exception as error:
-            return Failed(message(error), "invalid")
-        return outcome
+    def execute(self, jobs: Sequence[Job]) -> Coroutine[Any, Any, End]:
+        """The same, to be awaited; it is under way before it is."""
+        ended: asyncio.Future[End] = asyncio.get_running_loop().create_future()
+        self.start(jobs, lambda end: None if ended.done() else ended.set_result(end))
+        return _awaited(ended)
 
     async def take_over(self, job: Job) -> None:
         """Judge and settle a job rescued from a dead process."""
@@ -102,54 +101,41 @@ class Executor:
         outcome: Outcome = judge(job, self._retry(job), LeaseExpired("the process that ran it died"))
         if job.job_type not in self._types:
             outcome = Retried("the process that ran it died; nobody here declares its type", 0.0, job.counted)
-        await self._conclude([job], [outcome], 0.0)
+        (status,) = await self._settler.settle([Verdict.of(job, outcome)])
+        self._reporter.attempt(job, outcome, 0.0, status)
 
     def interrupt(self, claim: int, reason: JobError) -> None:
         """End a running attempt; the first reason given is the one that is judged."""
-        stop = self._stops.get(claim)
-        if stop is not None and not stop.done():
-            stop.set_result(reason)
+        attempt = self._attempts.get(claim)
+        if attempt is not None and attempt.reason is None:
+            self._stop(attempt, reason)
 
     def running(self) -> list[int]:
         """Claims of the attempts under way or waiting for a slot."""
-        return list(self._stops)
+        return list(self._attempts)
 
     def waiting(self) -> list[int]:
         """Claims that wait for a slot: not begun, so they can be handed back at once."""
-        return [claim for claim in self._stops if claim not in self._started]
+        return [attempt.jobs[0].claim for attempt in self._slots.waiting()]
 
-    async def _attempt(self, job: Job, context: Context, claimed: float) -> tuple[float, Any]:
-        stop = self._stops[job.claim]
-        slot = asyncio.ensure_future(self._slots.acquire())
-        first: set[asyncio.Future[Any]] = {slot, stop}
-        await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
-        began = time.monotonic()
-        if not slot.done():
-            slot.cancel()
-            return began, stop.result()
-        self._started.add(job.claim)
-        try:
-            return began, await self._handle(context, stop, began - claimed)
-        finally:
-            self._slots.release()
+    def _begun(self, attempt: Attempt) -> bool:
+        """Its turn has come; False when its time is over already."""
+        job_type = self._types[attempt.jobs[0].job_type]
+        if not attempt.begin(job_type):
+            self._conclude(attempt, attempt.late(job_type))
+            return False
+        attempt.context = self._make_context(attempt.jobs)
+        attempt.task = asyncio.create_task(self._call(attempt.context), name=f"job {attempt.jobs[0].id}")
+        # A callback, so that what follows runs outside of the handler's task and context.
+        attempt.task.add_done_callback(partial(self._done, attempt))
+        self._late.at(attempt.until)
+        return True
 
-    async def _handle(self, context: Context, stop: "asyncio.Future[JobError]", waited: float) -> Any:
-        job = context.job
-        seconds, late = _limit(self._types[job.job_type], job, waited)
-        if stop.done() or seconds <= 0:
-            return stop.result() if stop.done() else late
-        handler = asyncio.create_task(self._call(context), name=f"job {job.id}")
-        both: set[asyncio.Future[Any]] = {handler, stop}
-        await asyncio.wait(both, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-        if handler.done():
-            return handler.result()
-        reason = stop.result() if stop.done() else late
-        handler.cancel()
-        await asyncio.wait({handler}, timeout=END_SECONDS)
-        if not handler.done():
-            # It swallowed the cancellation. Its claim is given up, so nothing it still does through us is accepted.
-            _log.error("job.will_not_end", reason=type(reason).__name__, **job_fields(job))
-        return reason
+    def _go_on(self, ended: Attempt) -> None:
+        """Let the next one in line begin."""
+        following = self._slots.free(ended)
+        while following is not None and not self._begun(following):
+            following = self._slots.free(following)
 
     async def _call(self, context: Context) -> Any:
         try:
@@ -157,11 +143,12 @@ class Executor:
         except Exception as error:
             return error
         except asyncio.CancelledError as cancelled:
-            return (
-                JobError("the handler was cancelled from within") if not cancelled.args else JobError(*cancelled.args)
-            )
+            return JobError(*(cancelled.args or ("the handler was cancelled from within",)))
         except BaseException as error:  # SystemExit and its like end the job, not the daemon
             return error
+
+    def _done(self, attempt: Attempt, task: "asyncio.Task[Any]") -> None:
+        self._over(attempt, JobError("the handler was cancelled from within") if task.cancelled() else task.result())
 
     def _work(self, job: Job) -> Handler:
         """The type's handler; where it is off, its fallback, or nothing at all."""
@@ -170,41 +157,88 @@ class Executor:
             return self._handlers[job.job_type]
         return self._fallbacks.get(job.job_type, _source_off)
 
-    async def _conclude(
-        self, jobs: Sequence[Job], outcomes: Sequence[Outcome], seconds: float, follows: Sequence[dict[str, Any]] = ()
+    def _stop(self, attempt: Attempt, reason: JobError) -> None:
+        attempt.reason = reason
+        if self._slots.leave(attempt):
+            self._over(attempt, reason)
+        elif attempt.task is not None:
+            attempt.task.cancel()
+            asyncio.get_running_loop().call_later(END_SECONDS, self._give_up, attempt)
+
+    def _give_up(self, attempt: Attempt) -> None:
+        if not attempt.over:
+            # It swallowed the cancellation. Its claim is given up, so nothing it still does through us is accepted.
+            _log.error("job.will_not_end", reason=type(attempt.reason).__name__, **job_fields(attempt.jobs[0]))
+            self._over(attempt, attempt.reason)
+
+    def _end_late(self, now: float) -> float:
+        """End those whose time is over; answers with when the next one's is."""
+        soonest = float("inf")
+        for attempt in list(self._attempts.values()):
+            if attempt.until <= now and attempt.reason is None:
+                self._stop(attempt, attempt.late(self._types[attempt.jobs[0].job_type]))
+            elif attempt.reason is None:
+                soonest = min(soonest, attempt.until)
+        return soonest
+
+    def _hand_back(self, now: float) -> float:
+        """Hand back those that waited too long for their turn; answers with when the next one will have."""
+        soonest = float("inf")
+        for attempt in self._slots.waiting():
+            if attempt.claimed + TURN_SECONDS <= now:
+                self._stop(attempt, Interrupted("its turn did not come; a neighbour may be free"))
+            else:
+                soonest = min(soonest, attempt.claimed + TURN_SECONDS)
+        return soonest
+
+    def _over(self, attempt: Attempt, came: Any) -> None:
+        if not attempt.over:
+            self._conclude(attempt, came if attempt.reason is None else attempt.reason)
+            if attempt.began is not None:
+                self._go_on(attempt)
+
+    def _conclude(self, attempt: Attempt, came: Any) -> None:
+        """Judge it, and let it be settled."""
+        attempt.over, jobs = True, attempt.jobs
+        del self._attempts[jobs[0].claim]
+        judged = [self._judged(job, each) for job, each in zip(jobs, shared(jobs, came), strict=True)]
+        outcomes, verdicts = [outcome for outcome, _ in judged], [verdict for _, verdict in judged]
+        if len(jobs) > 1:
+            outcomes = together(jobs, outcomes)
+            verdicts = [Verdict.of(job, outcome) for job, outcome in zip(jobs, outcomes, strict=True)]
+        if attempt.kind == "http":
+            self._reporter.call(jobs[0], outcomes)
+        if attempt.context is not None and attempt.context.follows:
+            verdicts[0] = Verdict.of(jobs[0], outcomes[0], attempt.context.follows)
+        self._settler.put(verdicts, partial(self._settled, attempt, outcomes, attempt.seconds))
+
+    def _judged(self, job: Job, came: Any) -> tuple[Outcome, Verdict]:
+        try:
+            outcome = judge(job, self._retry(job), came)
+            return outcome, Verdict.of(job, outcome)
+        except Exception as error:  # an outcome of the author's own making must not strand its row
+            failed = Failed(message(error), "invalid")
+            return failed, Verdict.of(job, failed)
+
+    def _settled(
+        self, attempt: Attempt, outcomes: Sequence[Outcome], seconds: float, statuses: Sequence[str | None]
     ) -> None:
-        verdicts = [Verdict.of(job, outcome) for job, outcome in zip(jobs, outcomes, strict=True)]
-        verdicts[0] = Verdict.of(jobs[0], outcomes[0], follows)
-        statuses = await self._settler.settle(verdicts)
-        for job, outcome, status in zip(jobs, outcomes, statuses, strict=True):
-            self._reporter.attempt(job, outcome, seconds, status)
+        jobs = attempt.jobs
+        try:
+            for job, outcome, status in zip(jobs, outcomes, statuses, strict=True):
+                self._reporter.attempt(job, outcome, seconds, status)
+        except Exception as error:  # it is settled all the same, and its slot is free
+            _log.error("job.crashed", error=f"{type(error).__name__}: {error}", **job_fields(jobs[0]))
+        frees = jobs[0].concurrency_key is not None or not all(outcome.status.final for outcome in outcomes)
+        attempt.ended(End(attempt.began is not None, frees))
 
     def _retry(self, job: Job) -> Retry:
-        job_type = self._types.get(job.job_type)
-        return job_type.retry if job_type else Retry()
+        return self._retries.get(job.job_type) or Retry()
 
 
-def _shared(jobs: Sequence[Job], came: Any) -> Sequence[Any]:
-    """What came of a call, for each of its jobs."""
-    if isinstance(came, list) and len(came) == len(jobs) and all(isinstance(each, Outcome) for each in came):
-        return came
-    if isinstance(came, CancelRequested | DeadlineExceeded):
-        # It is the oldest one's own end; the others only went along.
-        return [came, *(Interrupted("the call it went along with was ended") for _ in jobs[1:])]
-    return [came] * len(jobs)
+async def _awaited(ended: "asyncio.Future[End]") -> End:
+    return await ended
 
 
 async def _source_off(context: Context) -> Outcome:
     return Skipped("source_off")
-
-
-def _limit(job_type: JobType, job: Job, waited: float) -> tuple[float, JobError]:
-    """The nearer of the attempt's timeout and the job's deadline, in seconds, and the error that it is.
-
-    Args:
-        waited: seconds for a slot since the claim, which the deadline goes on through.
-    """
-    timeout = job_type.timeout if job_type.timeout is not None else float("inf")
-    if job.remaining is not None and job.remaining - waited <= timeout:
-        return job.remaining - waited, DeadlineExceeded("the job ran past its deadline")
-    return timeout, AttemptTimeout(f"the attempt ran past its timeout of {timeout:g} s")

@@ -3,9 +3,15 @@
 import asyncio
 import random
 import time
+from collections import deque
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from functools import partial
 
+import asyncpg
 import structlog
 
+from worker.attempt import End
 from worker.bell import Bell
 from worker.database import DATABASE_ERRORS, is_transient
 from worker.errors import Interrupted, JobError
@@ -15,9 +21,35 @@ from worker.job_queue import Claimed, JobQueue
 from worker.metrics import Metrics
 
 BATCH = 500
+LATELY = 0.5  # seconds; well under what a job may wait for its turn here
 RELEASE_SECONDS = 10.0
+FENCED_SECONDS = 1.0  # the same while no beat is confirmed: nothing can be handed back
 
 _log = structlog.get_logger()
+
+
+class _Lane:
+    """How many jobs more may be claimed: beyond `size` never more than finished lately, and at most `prefetch`."""
+
+    def __init__(self, size: int, prefetch: int) -> None:
+        self.size = size
+        self._in_hand = 0
+        self._finished: deque[float] = deque(maxlen=prefetch)
+
+    def room(self) -> int:
+        past = time.monotonic() - LATELY
+        while self._finished and self._finished[0] <= past:
+            self._finished.popleft()
+        return self.size + len(self._finished) - self._in_hand
+
+    def started(self) -> None:
+        self._in_hand += 1
+
+    def ended(self, ran: bool) -> None:
+        # What was handed back without its turn is no sign of pace: counted, it would be claimed again at once.
+        self._in_hand -= 1
+        if ran:
+            self._finished.append(time.monotonic())
 
 
 class Poller:
@@ -25,30 +57,43 @@ class Poller:
 
     Args:
         concurrency: jobs that run at once.
-        prefetch: jobs claimed beyond that, never more than finished within the last second: a long job must not wait
-            here behind another while a neighbour is free.
+        prefetch: jobs claimed beyond that, never more than finished lately: a long job must not wait here behind
+            another while a neighbour is free.
+        graphs: the types of kind `steps`, of which no more run at once than there are `connections`.
     """
 
     def __init__(
-        self, queue: JobQueue, executor: Executor, bell: Bell, metrics: Metrics, *, concurrency: int, prefetch: int
+        self,
+        queue: JobQueue,
+        executor: Executor,
+        bell: Bell,
+        metrics: Metrics,
+        *,
+        concurrency: int,
+        prefetch: int,
+        graphs: Collection[str] = (),
+        connections: int | None = None,
     ) -> None:
         self._queue = queue
         self._executor = executor
         self._bell = bell
         self._metrics = metrics
-        self._concurrency = concurrency
-        self._prefetch = prefetch
-        self._tasks: set[asyncio.Task[bool]] = set()
+        self._names = frozenset(graphs)
+        self._all = _Lane(concurrency, prefetch)
+        self._graphs = _Lane(concurrency if connections is None else min(connections, concurrency), prefetch)
+        self._cut = False  # the last look did not ask for all there may be
+        self.in_hand = 0  # jobs claimed and not yet settled, a coalesced call as one
         self._changed = asyncio.Event()
-        self._finished: list[float] = []
         self._gate = asyncio.Event()
         self._gate.set()
+        metrics.running.set_function(lambda: self.in_hand)
         self.looked_at = time.monotonic()
+        self.refused_at = float("-inf")  # when the server answered a claim with an error
 
     @property
-    def in_hand(self) -> int:
-        """Jobs claimed and not yet settled."""
-        return len(self._tasks)
+    def slots(self) -> int:
+        """Jobs that can run at once."""
+        return (self._all if self._others() else self._graphs).size
 
     async def run(self) -> None:
         """Claim, for ever; cancelled to stop."""
@@ -61,15 +106,30 @@ class Poller:
                 failures = 0
                 if len(looked.jobs) >= room:
                     await self._bell.off()
-                elif not looked.parked:
+                elif not looked.parked and not self._cut:
                     await self._bell.rest(looked)
             except DATABASE_ERRORS as error:
                 failures += 1
                 await self._failed(error, failures)
 
     async def look(self, room: int) -> Claimed:
-        """One claim of up to `room` jobs, started."""
-        looked = await self._queue.claim(min(room, BATCH))
+        """One look for up to `room` jobs, started; of graphs no more than may run, and some in stock."""
+        narrow = min(room, self._graphs.room()) if self._names else room
+        self._cut = False
+        if narrow >= room:
+            return await self._claim(room)
+        if narrow <= 0:
+            return await self._claim(room, self._others())
+        some = await self._claim(narrow)
+        left = room - len(some.jobs)
+        if len(some.jobs) < narrow or left <= 0 or not self._gate.is_set():
+            return some
+        more = await self._claim(left, self._others())
+        self._cut = self._graphs.room() > 0  # the first claim ended at its bound, so more graphs may be due
+        return replace(more, jobs=[*some.jobs, *more.jobs])
+
+    async def _claim(self, n: int, types: Sequence[str] | None = None) -> Claimed:
+        looked = await self._queue.claim(min(n, BATCH), types)
         self.looked_at = time.monotonic()
         self._metrics.claims.labels("jobs" if looked.jobs else "empty").inc()
         for call in self._executor.calls(looked.jobs):
@@ -99,13 +159,14 @@ class Poller:
 
     async def one_ended(self) -> None:
         """Wait until one of the jobs in hand has ended, if there are any."""
-        if self._tasks:
-            await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+        if self.in_hand:
+            self._changed.clear()
+            await self._changed.wait()
 
     async def settled(self) -> None:
         """Wait until nothing is in hand."""
-        while self._tasks:
-            await asyncio.wait(self._tasks)
+        while self.in_hand:
+            await self.one_ended()
 
     async def drain(self, grace: float, hurry: asyncio.Event) -> None:
         """Wait for what runs up to `grace` seconds or until `hurry`, then hand the rest back, uncounted."""
@@ -116,45 +177,47 @@ class Poller:
         hurried.cancel()
         if not done.done():
             self.interrupt(self._executor.running(), Interrupted("the daemon stops"))
-            await asyncio.wait({done}, timeout=RELEASE_SECONDS)
+            await asyncio.wait({done}, timeout=RELEASE_SECONDS if self._gate.is_set() else FENCED_SECONDS)
         done.cancel()
 
     async def room(self) -> int:
         """Wait until the lease is confirmed and a slot is free; answers with how many jobs may be claimed."""
         await self._gate.wait()
-        while (room := self._concurrency + self._allowance() - len(self._tasks)) <= 0:
+        while True:
+            self._changed.clear()  # before the look: a job may end while the bell is turned off
+            if (room := self._room()) > 0:
+                return room
             await self._bell.off()
-            self._changed.clear()
             await self._changed.wait()
-        return room
 
-    def _allowance(self) -> int:
-        now = time.monotonic()
-        self._finished = [at for at in self._finished if at > now - 1]
-        return min(self._prefetch, len(self._finished))
+    def _room(self) -> int:
+        room = self._all.room()
+        return room if self._others() else min(room, self._graphs.room())
+
+    def _others(self) -> list[str]:
+        return [name for name in self._queue.types if name not in self._names]
 
     def _start(self, call: list[Job]) -> None:
-        task = asyncio.create_task(self._executor.execute(call))
-        self._tasks.add(task)
-        self._metrics.running.set(len(self._tasks))
-        task.add_done_callback(self._ended)
+        lanes = [self._all, self._graphs] if call[0].job_type in self._names else [self._all]
+        for lane in lanes:
+            lane.started()
+        self.in_hand += 1
+        self._executor.start(call, partial(self._ended, lanes))
 
-    def _ended(self, task: asyncio.Task[bool]) -> None:
-        self._tasks.discard(task)
-        self._metrics.running.set(len(self._tasks))
-        if len(self._finished) < self._prefetch:
-            self._finished.append(time.monotonic())
+    def _ended(self, lanes: Sequence[_Lane], end: End) -> None:
+        self.in_hand -= 1
+        passed_over = any(lane.room() <= 0 for lane in lanes)  # what is due was not looked for
+        for lane in lanes:
+            lane.ended(end.ran)
         self._changed.set()
-        if task.cancelled():
-            return
-        if error := task.exception():
-            _log.error("job.crashed", error=f"{type(error).__name__}: {error}")
-        elif task.result():
+        if end.frees or passed_over:
             self._bell.ring()
 
     async def _failed(self, error: Exception, failures: int) -> None:
         if not is_transient(error):
             raise error
+        if isinstance(error, asyncpg.PostgresError):
+            self.refused_at = time.monotonic()
         self._metrics.claims.labels("failed").inc()
         sqlstate = getattr(error, "sqlstate", None)
         self._metrics.database_errors.labels(self._metrics.sqlstate_label(sqlstate)).inc()

@@ -1,11 +1,16 @@
 """What an attempt leaves in metrics and log: counters always, a line when it is worth one."""
 
 import logging
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
+import prometheus_client
 import structlog
+from prometheus_client import Histogram
 
+from worker.breaker import endpoint
 from worker.config import JobType
 from worker.errors import StepTimeout
 from worker.job import Job
@@ -13,6 +18,9 @@ from worker.log import job_fields
 from worker.metrics import Metrics
 from worker.outcome import Completed, Failed, Outcome, Retried, Skipped, Snoozed
 from worker.step import StepError, Watch
+
+_DETAIL = re.compile(r"(?s)\nDETAIL: .*?(?=; step [a-z][a-z0-9_]*: |\nHINT: |\Z)")  # of an error: whole rows of tables
+_WORDS = re.compile(r"(?s)(?<=answered \d\d\d): .*")  # of an answer: it may repeat what it was sent
 
 _log = structlog.get_logger()
 
@@ -25,29 +33,49 @@ class Reporter(Watch):
         self._each = {name for name, job_type in types.items() if job_type.log == "each"}
         self._log_slow = log_slow
         self._quiet: Counter[str] = Counter()
-        self.finished = 0
+        self._endpoints = {
+            name: {endpoint(url) for url in (job_type.http, job_type.fallback) if url}
+            for name, job_type in types.items()
+            if job_type.http or job_type.fallback
+        }
+        self._held: set[str] = set()
+        # The search for a series by its labels costs as much as all the rest of a report.
+        self._series = lru_cache(maxsize=1_000)(self._look_up)
+        self._show_held()
 
     def attempt(self, job: Job, outcome: Outcome, seconds: float, status: str | None) -> None:
         """One attempt is over: `status` is what the row got, None when the claim was lost."""
-        self.finished += 1
-        label = self._metrics.label(job.job_type)
         if status is None:
             self._metrics.lost_claims.inc()
             _log.warning("job.lost_claim", outcome=_word(outcome), **job_fields(job))
             return
-        self._metrics.finished.labels(label, _word(outcome)).inc()
-        self._metrics.duration.labels(label).observe(seconds)
-        self._metrics.wait.labels(label).observe(max(job.waited, 0.0))
+        finished, duration, wait = self._series(job.job_type, _word(outcome))
+        finished.inc()
+        duration.observe(seconds)
+        wait.observe(max(job.waited, 0.0))
         self._say(job, outcome, seconds)
 
     def call(self, job: Job, outcomes: Sequence[Outcome]) -> None:
         """One outgoing call is over; `job` is the oldest of those it carried."""
+        if any(isinstance(outcome, Snoozed) for outcome in outcomes):
+            return  # held back: there was no call
         done = sum(isinstance(outcome, Completed) for outcome in outcomes)
         result = "completed" if done == len(outcomes) else "partial" if done else "failed"
         self._metrics.outbound.labels(self._metrics.label(job.job_type), result).inc()
         if result != "completed":
             error = next((outcome.error for outcome in outcomes if isinstance(outcome, Failed | Retried)), None)
-            _log.warning("outbound.failed", result=result, jobs=len(outcomes), error=error, **job_fields(job))
+            shown = self._shown(job, error) if error else None
+            _log.warning("outbound.failed", result=result, jobs=len(outcomes), error=shown, **job_fields(job))
+
+    def breaker(self, endpoint: str, opened: bool) -> None:
+        """Calls to an endpoint are held back from now on, or no longer."""
+        (self._held.add if opened else self._held.discard)(endpoint)
+        self._show_held()
+        job_types = [name for name, endpoints in self._endpoints.items() if endpoint in endpoints]
+        if opened:
+            _log.warning("breaker.opened", endpoint=endpoint, job_types=job_types)
+        else:
+            _log.info("breaker.closed", endpoint=endpoint, job_types=job_types)
 
     def step(self, job: Job, step: str, seconds: float, error: BaseException | None) -> None:
         """One run of a step is over; its time counts when it did its work or failed, not when it was never let in."""
@@ -73,19 +101,38 @@ class Reporter(Watch):
             _log.info("jobs.finished", job_type=job_type, jobs=jobs)
         self._quiet.clear()
 
+    def _look_up(self, job_type: str, outcome: str) -> tuple[prometheus_client.Counter, Histogram, Histogram]:
+        label = self._metrics.label(job_type)
+        return (
+            self._metrics.finished.labels(label, outcome),
+            self._metrics.duration.labels(label),
+            self._metrics.wait.labels(label),
+        )
+
+    def _show_held(self) -> None:
+        for name, endpoints in self._endpoints.items():
+            self._metrics.breaker.labels(self._metrics.label(name)).set(bool(endpoints & self._held))
+
     def _say(self, job: Job, outcome: Outcome, seconds: float) -> None:
         fields = {**job_fields(job), "seconds": round(seconds, 4)}
         match outcome:
             case Failed():
-                _log.error("job.finished", outcome="failed", reason=outcome.reason, error=outcome.error, **fields)
+                error = self._shown(job, outcome.error)
+                _log.error("job.finished", outcome="failed", reason=outcome.reason, error=error, **fields)
             case Retried():
-                _log.warning("job.retried", again_in=round(outcome.delay, 3), error=outcome.error, **fields)
+                error = self._shown(job, outcome.error)
+                _log.warning("job.retried", again_in=round(outcome.delay, 3), error=error, **fields)
             case Snoozed():
                 _log.info("job.snoozed", again_in=outcome.delay, **fields)
             case Completed() | Skipped() if not self._worth_a_line(job, seconds):
                 self._quiet[job.job_type] += 1
             case _:
                 _log.info("job.finished", outcome=_word(outcome), **fields)
+
+    def _shown(self, job: Job, error: str) -> str:
+        """An error as the log has it; what may hold a payload is on the row alone."""
+        shown = _WORDS.sub("", error) if job.job_type in self._endpoints else error
+        return _DETAIL.sub("", shown)
 
     def _worth_a_line(self, job: Job, seconds: float) -> bool:
         return seconds >= self._log_slow or job.job_type in self._each

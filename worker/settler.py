@@ -5,8 +5,8 @@ claim fences it, so that late is never wrong.
 """
 
 import asyncio
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, NamedTuple
 
 import asyncpg
 import structlog
@@ -22,40 +22,48 @@ GROUP = 1_000
 _log = structlog.get_logger()
 
 
+Written = Callable[[Sequence[str | None]], None]
+
+
 class _Bundle(NamedTuple):
     verdicts: Sequence[Verdict]
-    written: "asyncio.Future[list[str | None]]"
+    written: Written
 
 
 class Settler:
-    """Collects verdicts and writes them; `run` is a side duty of the service."""
+    """Collects verdicts and writes them; `run` is a side duty of the service.
 
-    def __init__(self, queue: JobQueue) -> None:
+    Args:
+        failed: told each error for which verdicts were kept, and each that one was refused for.
+    """
+
+    def __init__(self, queue: JobQueue, failed: Callable[[BaseException], None] = lambda error: None) -> None:
         self._queue = queue
+        self._failed = failed
         self._waiting: list[_Bundle] = []
         self._something = asyncio.Event()
         self._alone: set[asyncio.Task[None]] = set()
         self._lane = asyncio.Lock()
 
-    async def settle(self, verdicts: Sequence[Verdict]) -> list[str | None]:
+    def put(self, verdicts: Sequence[Verdict], written: Written) -> None:
         """Write verdicts that belong together, in one transaction.
 
-        Returns:
-            For each the row's new status, or None when the claim was lost.
+        Args:
+            written: told of each the row's new status, or None when the claim was lost.
         """
-        bundle = _Bundle(verdicts, asyncio.get_running_loop().create_future())
+        bundle = _Bundle(verdicts, written)
         if any(verdict.follows for verdict in verdicts):
             # What it enqueues may wait for somebody's unique key: it must not hold up the others.
-            await self._flush([bundle])
+            self._apart(self._flush([bundle]))
         else:
             self._waiting.append(bundle)
             self._something.set()
-        return await bundle.written
 
-    @property
-    def idle(self) -> bool:
-        """True when every verdict is written."""
-        return not self._waiting and not self._alone
+    async def settle(self, verdicts: Sequence[Verdict]) -> Sequence[str | None]:
+        """The same, to be awaited."""
+        written: asyncio.Future[Sequence[str | None]] = asyncio.get_running_loop().create_future()
+        self.put(verdicts, lambda statuses: None if written.done() else written.set_result(statuses))
+        return await written
 
     async def run(self) -> None:
         """Flush, for ever."""
@@ -82,13 +90,16 @@ class Settler:
         except asyncpg.LockNotAvailableError:
             # Somebody's open transaction holds one of these rows: each waits for itself, so that only that one waits.
             for bundle in group:
-                task = asyncio.create_task(self._insist(bundle))
-                self._alone.add(task)
-                task.add_done_callback(self._alone.discard)
+                self._apart(self._insist(bundle))
             return
         except asyncpg.PostgresError as error:
             statuses = await self._one_by_one(verdicts, error)
         self._answer(group, statuses)
+
+    def _apart(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._alone.add(task)
+        task.add_done_callback(self._alone.discard)
 
     async def _insist(self, bundle: "_Bundle") -> None:
         statuses: dict[int, str] = {}
@@ -111,8 +122,7 @@ class Settler:
         verdicts = [verdict for bundle in group for verdict in bundle.verdicts]
         self._queue.drop(verdict.claim for verdict in verdicts)
         for bundle in group:
-            if not bundle.written.done():
-                bundle.written.set_result([statuses.get(verdict.id) for verdict in bundle.verdicts])
+            bundle.written([statuses.get(verdict.id) for verdict in bundle.verdicts])
 
     async def _persist(self, verdicts: Sequence[Verdict]) -> dict[int, str]:
         uncertain = False
@@ -120,7 +130,7 @@ class Settler:
             retry=tenacity.retry_if_exception(_passes),
             wait=tenacity.wait_random_exponential(multiplier=0.05, max=2),
             stop=tenacity.stop_never,  # bounded by the process: nothing is lost while it lives
-            before_sleep=_say_kept,
+            before_sleep=self._kept,
         ):
             with attempt:
                 again, uncertain = uncertain, True
@@ -131,9 +141,16 @@ class Settler:
                 return statuses
         raise AssertionError("unreachable")
 
+    def _kept(self, state: tenacity.RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        if error is not None:
+            self._failed(error)
+        _log.warning("settle.kept", error=type(error).__name__, tries=state.attempt_number)
+
     async def _one_by_one(self, verdicts: Sequence[Verdict], error: asyncpg.PostgresError) -> dict[int, str]:
         """One verdict that Postgres refuses must not strand its group."""
         if len(verdicts) == 1:
+            self._failed(error)
             return await self._persist([_refused(verdicts[0], error)])
         statuses: dict[int, str] = {}
         for verdict in verdicts:
@@ -161,8 +178,3 @@ def _refused(verdict: Verdict, error: asyncpg.PostgresError) -> Verdict:
         payload=None,
         follows=None,
     )
-
-
-def _say_kept(state: tenacity.RetryCallState) -> None:
-    error = state.outcome.exception() if state.outcome else None
-    _log.warning("settle.kept", error=type(error).__name__, tries=state.attempt_number)

@@ -287,7 +287,7 @@ begin
   if declared.paused then
     code := 'type_paused';
     sentence := format('The type %s is paused: worker.resume(''%s'') goes on with it.', job.job_type, job.job_type);
-  elsif not declared.enabled then
+  elsif not declared.enabled and not declared.fallback then
     code := 'type_disabled';
     sentence := format('The type %s is off: enabled = false in worker.toml.', job.job_type);
   elsif declared.name is null then
@@ -298,7 +298,8 @@ begin
     sentence := 'No daemon is alive: start one with `worker run`.';
   elsif able = 0 then
     code := 'no_worker_for_type';
-    sentence := format('%s daemon(s) are alive, but none runs the type %s: their worker.toml does not declare it.', alive, job.job_type);
+    sentence := format('%s daemon(s) are alive, but none claims the type %s: their worker.toml does not declare it, or has worker.enabled = false.',
+      alive, job.job_type);
   end if;
 end
 $$;
@@ -347,7 +348,7 @@ begin
       and (q.expires_at is null or q.expires_at > worker.now())
     for no key update of q);
   rows := worker.take_keys(rows);
-  return query select * from worker.start(rows, me, batch);
+  return query select * from worker.start(rows, me, batch, worker.now());
 end
 $$;
 comment on function worker.claim_job(bigint, bigint, bigint) is

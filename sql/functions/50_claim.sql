@@ -36,23 +36,22 @@ begin atomic
 end;
 comment on function worker.next_due(text[]) is 'Seconds until the next future row of the given types is due, or null';
 
-create or replace function worker.start(rows tid[], me bigint, batch bigint) returns setof worker.claimed
+create or replace function worker.start(rows tid[], me bigint, batch bigint, instant timestamptz) returns setof worker.claimed
 language sql volatile
 begin atomic
   update worker.job_queue j set
     status = 'running', queued = false, parked = false, claimed_by = me, batch = start.batch, claim = nextval('worker.claim_seq'),
     attempt = least(j.attempt + 1, 1000000), phase = null, finish_reason = null,
-    started_at = coalesce(j.started_at, worker.now()),
-    deadline_at = coalesce(j.deadline_at, worker.now() + t.deadline),
+    started_at = coalesce(j.started_at, instant),
+    deadline_at = coalesce(j.deadline_at, instant + t.deadline),
     held_key = case when j.unique_while = 'active' then j.held_key end
   from worker.job_type t
   where j.ctid = any (rows) and t.name = j.job_type
   returning j.id, j.job_type, j.payload::text, j.priority, j.attempt, j.max_attempts, j.claim, j.tenant_id,
     j.correlation_id, j.traceparent, j.source, j.parent_id, j.concurrency_key, j.rescues, j.snoozes,
-    extract(epoch from worker.now() - j.scheduled_at)::double precision,
-    extract(epoch from j.deadline_at - worker.now())::double precision, true;
+    date_part('epoch', instant - j.scheduled_at), date_part('epoch', j.deadline_at - instant), true;
 end;
-comment on function worker.start(tid[], bigint, bigint) is 'Turns locked pending rows into running ones; the last statement of a claim';
+comment on function worker.start(tid[], bigint, bigint, timestamptz) is 'Turns locked pending rows into running ones; the last statement of a claim';
 
 create or replace function worker.take_keys(rows tid[]) returns tid[]
 language plpgsql set search_path = pg_catalog, pg_temp
@@ -102,6 +101,34 @@ begin atomic
 end;
 comment on function worker.join_calls(tid[]) is 'The rows to start, with those that go along in a coalesced call';
 
+create or replace function worker.go_along(rows tid[], instant timestamptz) returns tid[]
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  waiting tid[];
+begin
+  -- The oldest open row of a key was in its last call. When that call failed it says when the next one is due: whoever
+  -- comes meanwhile goes along with it, or a stream of newcomers would use up the attempts of all who wait.
+  with behind as (
+    select j.ctid as row_id, oldest.scheduled_at
+    from worker.job_queue j
+    cross join lateral (
+      select q.phase, q.scheduled_at from worker.job_queue q
+      where q.coalesced and (q.queued or q.parked) and q.concurrency_key = j.concurrency_key
+      order by q.id limit 1) oldest
+    where j.ctid = any (rows) and j.coalesced and j.phase is distinct from 'backoff'
+      and oldest.phase = 'backoff' and oldest.scheduled_at > instant
+  ), moved as (
+    update worker.job_queue j set scheduled_at = behind.scheduled_at, phase = 'backoff'
+    from behind where j.ctid = behind.row_id
+  )
+  select coalesce(array_agg(b.row_id), '{}') into waiting from behind b;
+  return array(select r from unnest(rows) r where not r = any (waiting));
+end
+$$;
+comment on function worker.go_along(tid[], timestamptz) is
+  'Puts off coalesced rows whose key''s last call failed until that call is made again; answers with the other rows';
+
 create or replace function worker.enter(me bigint, batch bigint) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -126,6 +153,7 @@ language plpgsql security definer
 set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan set jit = off set lock_timeout = '250ms'
 as $$
 declare
+  instant timestamptz := worker.now();  -- once: it is not inlined, and would be called several times for each row
   found_rows tid[];
   keyed boolean;
   mine tid[];
@@ -140,19 +168,19 @@ begin
     from (select l.job_type, l.priority from worker.lines(types) l order by l.priority, random()) line
     cross join lateral (
       select q.ctid, q.concurrency_key is not null as keyed from worker.job_queue q
-      where q.queued and q.job_type = line.job_type and q.priority = line.priority and q.scheduled_at <= worker.now()
-        and (q.expires_at is null or q.expires_at > worker.now())
+      where q.queued and q.job_type = line.job_type and q.priority = line.priority and q.scheduled_at <= instant
+        and (q.expires_at is null or q.expires_at > instant)
       order by q.scheduled_at, q.id
       limit n for no key update skip locked) hit
     limit n) picked;
 
-  mine := case when keyed then worker.take_keys(found_rows) else found_rows end;
+  mine := case when keyed then worker.take_keys(worker.go_along(found_rows, instant)) else found_rows end;
   parked := cardinality(found_rows) - cardinality(mine);
   if keyed then
     mine := worker.join_calls(mine);
   end if;
   if cardinality(mine) > 0 then
-    select array_agg(s order by s.priority, s.waited desc, s.id) into jobs from worker.start(mine, me, batch) s;
+    select array_agg(s order by s.priority, s.waited desc, s.id) into jobs from worker.start(mine, me, batch, instant) s;
     delete from worker.kept k where k.id = any (array(
       select o.id from worker.kept o where o.job_id = any (array(select j.id from unnest(jobs) j)) for update skip locked));
   end if;
@@ -167,7 +195,8 @@ comment on function worker.claim(bigint, bigint, text[], integer) is
 
 create or replace function worker.unclaim(me bigint, batch bigint) returns integer
 language plpgsql security definer
-set search_path = pg_catalog, pg_temp set lock_timeout = '5s'
+-- Brief, because the beat waits for the row of its process that is locked here.
+set search_path = pg_catalog, pg_temp set lock_timeout = '250ms'
 as $$
 declare
   verdicts worker.verdict[];

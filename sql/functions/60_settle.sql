@@ -113,6 +113,18 @@ $$;
 comment on function worker.enqueue_follows(worker.verdict[], bigint[]) is
   'Inserts what handlers enqueued through their context, with the verdict of the job that did it';
 
+create or replace function worker.ring_others(me bigint, types text[]) returns void
+language sql volatile set search_path = pg_catalog, pg_temp
+as $$
+  -- Not for me: whoever settles looks by itself, and NOTIFY makes the commits of the whole server queue up.
+  select pg_notify('worker', sleeper.id::text)
+  from (select a.process_id as id from worker.asleep a join worker.process p on p.id = a.process_id
+        where a.process_id <> me and a.until > clock_timestamp() and p.types && ring_others.types
+        order by a.since desc limit 1) sleeper
+$$;
+comment on function worker.ring_others(bigint, text[]) is
+  'Wakes one sleeping daemon, other than me, that runs one of these types: rows of theirs went back to pending and are due';
+
 create or replace function worker.settle(me bigint, verdicts worker.verdict[]) returns table (id bigint, status text)
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan
@@ -128,6 +140,7 @@ declare
   keys text[];
   holders bigint[];
   types text[];
+  due text[];
 begin
   with settled as (
     update worker.job_queue j set
@@ -139,22 +152,27 @@ begin
       finish_reason = case when v.status in ('pending', 'cancelled') and j.cancel_requested_at is not null
                            then coalesce(j.cancel_reason, 'cancelled') else v.reason end,
       scheduled_at = case when v.status <> 'pending' then j.scheduled_at
+                          -- Handed back unharmed: it keeps its place in the line.
+                          when not v.counted and not v.snoozed then least(j.scheduled_at, instant)
                           else least(coalesce(v.until, instant + make_interval(secs => v.delay)), '9000-01-01 00:00+00') end,
       attempt = case when v.counted then j.attempt else greatest(j.attempt - 1, 0) end,
       snoozes = j.snoozes + v.snoozed::integer,
       held_key = case when v.status = 'pending' and j.cancel_requested_at is null then j.held_key end,
-      errors = worker.appended(j.errors, j.attempt, instant, v.error),
+      errors = case when v.error is null then j.errors else worker.appended(j.errors, j.attempt, instant, v.error) end,
       result = coalesce(v.result::jsonb, j.result),
       payload = coalesce(v.payload::jsonb, j.payload),
-      phase = null
+      -- For worker.go_along; a payload of its own means that the receiver took a part, so it is there.
+      phase = case when j.coalesced and v.status = 'pending' and v.payload is null and (v.snoozed or v.error is not null)
+                   then 'backoff' end
     from (select * from unnest(verdicts) order by id) v
     where j.id = v.id and j.claim = v.claim and j.status = 'running'
-    returning j.id, j.status, j.concurrency_key, j.job_type
+    returning j.id, j.status, j.concurrency_key, j.job_type, j.status = 'pending' and j.scheduled_at <= instant as due
   )
   select array_agg(s.id), array_agg(s.status),
          array_agg(s.concurrency_key) filter (where s.concurrency_key is not null),
-         array_agg(s.id) filter (where s.concurrency_key is not null), array_agg(distinct s.job_type::text)
-  into ids, statuses, keys, holders, types
+         array_agg(s.id) filter (where s.concurrency_key is not null), array_agg(distinct s.job_type::text),
+         array_agg(distinct s.job_type::text) filter (where s.due)
+  into ids, statuses, keys, holders, types, due
   from settled s;
 
   if keys is not null then
@@ -169,6 +187,10 @@ begin
   if exists (select from unnest(verdicts) v where not v.keep_steps) then
     delete from worker.job_step s using unnest(verdicts) v
     where s.job_id = v.id and not v.keep_steps and v.id = any (ids);
+  end if;
+  -- The gate of the inserts' ring: read without a query, and shut when nobody sleeps.
+  if due is not null and pg_sequence_last_value('worker.bell') >= date_part('epoch', clock_timestamp()) then
+    perform worker.ring_others(me, due);
   end if;
   return query select * from unnest(ids, statuses);
 end

@@ -1,12 +1,13 @@
 """What follows a job is inserted with its verdict; rows of one coalesced key make one call."""
 
 import json
+from datetime import timedelta
 from typing import Any
 
 import asyncpg
 import pytest
 
-from tests.sql.conftest import Queue, refused, verdict
+from tests.sql.conftest import NOON, Queue, refused, verdict
 
 GRAPH = {"name": "graph", "then": ["tell"], "then_failed": ["alarm"], "announces": "tags"}
 PLAIN = {"name": "plain", "then": ["tell"], "then_failed": ["alarm"], "announces": "result"}
@@ -166,13 +167,33 @@ class TestCoalescing:
         await graph.settle(*map(verdict, held))
         assert [job["id"] for job in await graph.take(types=["call"])] == [late]
 
-    async def test_what_is_in_backoff_goes_along_but_not_what_was_scheduled(self, graph: Queue) -> None:
+    async def test_what_a_partial_answer_left_goes_along_but_not_what_was_scheduled(self, graph: Queue) -> None:
         await graph.enqueue("call")
-        (retried,) = await graph.take(types=["call"])
-        await graph.settle(verdict(retried, "pending", delay=3600.0, error="503"))
+        (partly,) = await graph.take(types=["call"])
+        await graph.settle(verdict(partly, "pending", delay=3600.0, error="207", payload='{"tags": ["left"]}'))
         await graph.db.execute("select worker.enqueue('call', delay => '1 hour')")
         new = await graph.enqueue("call")
-        assert sorted(job["id"] for job in await graph.take(types=["call"])) == [retried["id"], new]
+        assert sorted(job["id"] for job in await graph.take(types=["call"])) == [partly["id"], new]
+
+    @pytest.mark.parametrize("failed", [{"error": "503"}, {"snoozed": True}])
+    async def test_after_a_call_that_failed_newcomers_wait_for_the_next(self, graph: Queue, failed: Any) -> None:
+        """They would use up the attempts of all who wait."""
+        await graph.clock(NOON)
+        old = [await graph.enqueue("call") for _ in range(2)]
+        call = await graph.take(1, types=["call"])
+        await graph.settle(*(verdict(job, "pending", delay=60.0, **failed) for job in call))
+        new = [await graph.enqueue("call") for _ in range(2)]
+        for _ in range(2):
+            assert await graph.take(types=["call"]) == []
+        await graph.clock(NOON + timedelta(seconds=61))
+        assert sorted(job["id"] for job in await graph.take(1, types=["call"])) == [*old, *new]
+
+    async def test_another_key_does_not_wait(self, graph: Queue) -> None:
+        await graph.enqueue("call", {"tenant_id": "a"})
+        (job,) = await graph.take(types=["call"])
+        await graph.settle(verdict(job, "pending", delay=60.0, error="503"))
+        other = await graph.enqueue("call", {"tenant_id": "b"})
+        assert [each["id"] for each in await graph.take(types=["call"])] == [other]
 
     async def test_tenants_do_not_share_a_call(self, graph: Queue) -> None:
         for tenant in "abab":

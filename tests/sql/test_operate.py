@@ -391,6 +391,8 @@ class TestExplain:
         job = await queue.enqueue("report")
         await queue.declare("report", enabled=False)
         assert (await self.explain(queue, job))[0] == "type_disabled"
+        await queue.declare("report", enabled=False, fallback=True)
+        assert (await self.explain(queue, job))[0] == "should_run_now"
 
     async def test_no_worker_for_type(self, queue: Queue) -> None:
         await queue.declare("other")
@@ -398,7 +400,7 @@ class TestExplain:
         code, sentence = await self.explain(queue, undeclared)
         assert (code, "Nobody declared" in sentence) == ("no_worker_for_type", True)
         code, sentence = await self.explain(queue, nobodys)
-        assert (code, "none runs" in sentence) == ("no_worker_for_type", True)
+        assert (code, "worker.enabled = false" in sentence) == ("no_worker_for_type", True)
 
     @pytest.mark.parametrize(
         "end", ["dead_at = worker.now()", "stopped_at = worker.now()", "lease_until = '2020-01-01'"]

@@ -32,7 +32,7 @@ DAEMONS = (
     "sleep(1, 1)",
     "wake(1)",
     "test_ring('x')",
-    "start('{}', 1, 1)",
+    "start('{}', 1, 1, now())",
     "take_keys('{}')",
     "free_keys('{}', '{}')",
     "unpark('{}')",
@@ -40,6 +40,8 @@ DAEMONS = (
     "holder('mail', 'k', null)",
     "set_clock()",
 )
+
+EVERYBODYS = {"now", "tenant_of", "current_tenant"}
 
 
 async def claims(queue: Queue, **named: object) -> Queue:
@@ -277,6 +279,27 @@ class TestFunctions:
         """)
         assert {name for name, _ in rows} == {"worker.now()", "worker.tenant_of(name)", "worker.current_tenant()"}
         assert "v" not in {volatility for _, volatility in rows}
+
+    @pytest.mark.parametrize(
+        ("role", "definer", "names"),
+        [
+            ("worker_enqueue", None, {"enqueue", "enqueue_many", "unique_key_of", "cancel", "list_jobs", *EVERYBODYS}),
+            ("worker_tenant", None, {"enqueue", "enqueue_many", "unique_key_of", "list_jobs", *EVERYBODYS}),
+            ("worker_operate", True, {"pause", "resume", "retry", "retry_failed"}),
+            ("worker_read", True, set()),
+        ],
+    )
+    async def test_each_role_may_execute_these_and_no_others(
+        self, queue: Queue, role: str, definer: bool | None, names: set[str]
+    ) -> None:
+        """Of operators and readers those that lend the owner's rights; the others they have run with their own."""
+        rows = await queue.db.fetch(
+            "select p.proname from pg_proc p where p.pronamespace = 'worker'::regnamespace"
+            " and has_function_privilege($1::text, p.oid, 'execute') and p.prosecdef = coalesce($2, p.prosecdef)",
+            role,
+            definer,
+        )
+        assert {name for (name,) in rows} == names
 
     async def test_whatever_runs_with_the_owners_rights_has_its_search_path_pinned(self, queue: Queue) -> None:
         rows = await queue.db.fetch("""

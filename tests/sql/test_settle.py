@@ -1,15 +1,19 @@
 """Settle: verdicts are written once, under the claim they were made for, many at a time."""
 
+import asyncio
+import contextlib
 import itertools
 import json
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
+from typing import ClassVar
 
 import asyncpg
 import pytest
 
-from tests.sql.conftest import NOON, Queue, verdict
+from tests.sql.conftest import NOON, PATIENCE, Queue, verdict
+from worker.verdict import Verdict
 
 Session = Callable[..., Awaitable[Queue]]
 
@@ -109,9 +113,8 @@ class TestBackToPending:
             ({"delay": 30.0, "counted": False, "snoozed": True}, timedelta(seconds=30), 0, 1),
             ({"until": NOON + timedelta(days=2), "counted": False, "snoozed": True}, timedelta(days=2), 0, 1),
             ({"until": datetime(9998, 1, 1, tzinfo=UTC)}, datetime(9000, 1, 1, tzinfo=UTC) - NOON, 1, 0),
-            ({"counted": False}, timedelta(0), 0, 0),
         ],
-        ids=["retry now", "retry later", "snooze by delay", "snooze until", "until beyond the calendar", "release"],
+        ids=["retry now", "retry later", "snooze by delay", "snooze until", "until beyond the calendar"],
     )
     async def test_due_time_attempt_and_snoozes(
         self, queue: Queue, fields: dict[str, object], due: timedelta, attempt: int, snoozes: int
@@ -123,6 +126,23 @@ class TestBackToPending:
         assert (row["scheduled_at"] - NOON, row["attempt"], row["snoozes"]) == (due, attempt, snoozes)
         assert (row["queued"], row["claimed_by"], row["finished_at"]) == (True, None, None)
         assert row["started_at"] is not None
+
+    async def test_what_is_handed_back_unharmed_keeps_its_place(self, queue: Queue) -> None:
+        (job,) = await running(queue)
+        before = await queue.row(job["id"])
+        later = await queue.enqueue("report")
+        await queue.settle(verdict(job, "pending", counted=False))
+        row = await queue.row(job["id"])
+        assert (row["scheduled_at"], row["attempt"], row["snoozes"]) == (before["scheduled_at"], 0, 0)
+        assert [found["id"] for found in await queue.take()] == [job["id"], later]
+
+    async def test_what_went_along_before_it_was_due_is_due_when_it_is_handed_back(self, queue: Queue) -> None:
+        (job,) = await running(queue)
+        await queue.clock(NOON)
+        ahead = NOON + timedelta(days=1)
+        await queue.db.execute("update worker.job_queue set scheduled_at = $1", ahead)
+        await queue.settle(verdict(job, "pending", counted=False))
+        assert (await queue.row(job["id"]))["scheduled_at"] == NOON
 
     async def test_a_snooze_that_counts_nothing_can_go_on(self, queue: Queue) -> None:
         (job,) = await running(queue)
@@ -153,6 +173,106 @@ class TestBackToPending:
         (job,) = await queue.take()
         await queue.settle(verdict(job))
         assert (await queue.row(job["id"]))["held_key"] is None
+
+
+class TestRings:
+    """What is due at once is told to a neighbour that sleeps, and to nobody else."""
+
+    HANDED_BACK: ClassVar = {"status": "pending", "counted": False}
+
+    @pytest.mark.parametrize(
+        ("said", "rings"),
+        [
+            (HANDED_BACK, True),
+            ({"status": "pending", "error": "E"}, True),
+            ({"status": "pending", "snoozed": True}, True),
+            ({"status": "pending", "delay": 60.0, "error": "E"}, False),
+            ({"status": "pending", "until": NOON + timedelta(days=9000), "snoozed": True}, False),
+            ({"status": "completed"}, False),
+            ({"status": "failed", "error": "E"}, False),
+        ],
+        ids=["handed back", "retry now", "snooze of nothing", "retry later", "snooze until", "completed", "failed"],
+    )
+    async def test_for_what_is_due(self, queue: Queue, session: Session, said: dict[str, object], rings: bool) -> None:
+        (job,) = await running(queue)
+        sleeper = await asleep(queue, "report")
+        heard = await rung(queue, session, verdict(job, **said))
+        assert heard == ([str(sleeper)] if rings else [])
+
+    async def test_once_for_a_whole_batch(self, queue: Queue, session: Session) -> None:
+        jobs = await running(queue, 20)
+        sleeper = await asleep(queue, "report")
+        assert await rung(queue, session, *[verdict(job, **self.HANDED_BACK) for job in jobs]) == [str(sleeper)]
+
+    async def test_not_who_settles_nor_who_runs_other_types_nor_who_is_awake(
+        self, queue: Queue, session: Session
+    ) -> None:
+        (job,) = await running(queue)
+        await queue.db.execute("update worker.process set types = '{report}'")
+        await queue.db.execute("select worker.sleep($1, 5)", queue.me)
+        await asleep(queue, "other")
+        awake = await asleep(queue, "report")
+        await queue.db.execute("select worker.wake($1)", awake)
+        over = await asleep(queue, "report")
+        await queue.db.execute("update worker.asleep set until = clock_timestamp() where process_id = $1", over)
+        assert await rung(queue, session, verdict(job, **self.HANDED_BACK)) == []
+
+    async def test_nobody_is_looked_for_behind_a_shut_gate(self, queue: Queue, session: Session) -> None:
+        (job,) = await running(queue)
+        await asleep(queue, "report")
+        await queue.db.execute("select setval('worker.bell', 1)")
+        assert await rung(queue, session, verdict(job, **self.HANDED_BACK)) == []
+
+    async def test_in_the_settles_own_transaction(self, queue: Queue, session: Session) -> None:
+        (job,) = await running(queue)
+        await asleep(queue, "report")
+        async with listening(session) as heard:
+            transaction = queue.db.transaction()
+            await transaction.start()
+            await queue.settle(verdict(job, **self.HANDED_BACK))
+            await transaction.rollback()
+            await queue.db.execute("select worker.test_ring('end')")
+            assert await heard() == []
+
+    async def test_of_what_a_lost_claim_call_took(self, queue: Queue, session: Session) -> None:
+        await running(queue)
+        sleeper = await asleep(queue, "report")
+        async with listening(session) as heard:
+            await queue.db.execute("select worker.unclaim($1, $2)", queue.me, queue.batch)
+            await queue.db.execute("select worker.test_ring('end')")
+            assert await heard() == [str(sleeper)]
+
+
+async def asleep(queue: Queue, *types: str) -> int:
+    """A process that runs these types and sleeps."""
+    process = await queue.register(types)
+    await queue.db.execute("select worker.sleep($1, 5)", process)
+    return process
+
+
+async def rung(queue: Queue, session: Session, *verdicts: Verdict) -> list[str]:
+    """Settle; answers with who was rung for it."""
+    async with listening(session) as heard:
+        await queue.settle(*verdicts)
+        await queue.db.execute("select worker.test_ring('end')")
+        return await heard()
+
+
+@contextlib.asynccontextmanager
+async def listening(session: Session) -> AsyncIterator[Callable[[], Awaitable[list[str]]]]:
+    """Listens to the rings; what is yielded waits for a test ring and answers with those before it."""
+    listener = await session()
+    rings: asyncio.Queue[str] = asyncio.Queue()
+    await listener.db.add_listener("worker", lambda *about: rings.put_nowait(str(about[-1])))
+
+    async def heard() -> list[str]:
+        found: list[str] = []
+        async with asyncio.timeout(PATIENCE):
+            while not (ring := await rings.get()).startswith("test "):
+                found.append(ring)
+        return found
+
+    yield heard
 
 
 class TestErrors:
