@@ -12,7 +12,8 @@ import asyncpg
 import orjson
 
 from worker.config import Config, load
-from worker.database import Database, connect
+from worker.connection import connect
+from worker.database import Database
 from worker.job import Job
 from worker.job_queue import JobQueue
 from worker.lease import Events, Terms

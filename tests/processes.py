@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,11 +29,13 @@ def command(config: Path) -> list[str]:
 
 
 class Daemon:
-    """One process; everything it says goes to a file."""
+    """One process; everything it says goes to a file. `more` is put into its environment."""
 
-    def __init__(self, config: Path, dsn: str, log: Path, options: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, config: Path, dsn: str, log: Path, options: tuple[str, ...] = (), more: Mapping[str, str] | None = None
+    ) -> None:
         self.log = log
-        environment = {**os.environ, "DATABASE_URL": dsn, "PYTHONUNBUFFERED": "1"}
+        environment = {**os.environ, "DATABASE_URL": dsn, "PYTHONUNBUFFERED": "1", **(more or {})}
         environment.pop("PORT", None)
         with log.open("ab") as out:
             self.process = subprocess.Popen(

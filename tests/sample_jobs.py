@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import time
 
 from worker import Context
 
@@ -26,6 +27,13 @@ async def stubborn(context: Context) -> None:
             await asyncio.sleep(3600)
         except asyncio.CancelledError:
             continue
+
+
+async def threaded(context: Context) -> None:
+    """Ends when it is told to, and leaves a thread that does not."""
+    async with context.connection() as connection:
+        await connection.execute("insert into fx (job_id, step) values ($1, 'threaded')", context.job.id)
+    await asyncio.to_thread(time.sleep, 3600)
 
 
 async def deadly(context: Context) -> None:

@@ -106,9 +106,43 @@ async def test_turning_it_off_twice_is_no_trouble(made, connection):
 
 
 async def test_a_ring_for_another_process_is_looked_into_a_little_later(made):
-    made.ring(for_me=False)
+    made.heard(for_me=False)
     await made.rest(NOTHING)
     await asyncio.wait_for(made.rest(NOTHING), 20)
+
+
+async def test_rings_that_come_often_and_for_nothing_make_one_look_together(made, monkeypatch):
+    """Anybody may NOTIFY: after some looks in vain rings only count a little later, all of them once."""
+    monkeypatch.setattr(bell, "VAIN_SPAN", 600.0)
+    await made.rest(NOTHING)
+    for _ in range(bell.VAIN_LOOKS):
+        made.heard(for_me=True)
+        assert made._woken.is_set()
+        made.clear()
+        await _rested(made)
+    for _ in range(3):
+        made.heard(for_me=True)
+        assert not made._woken.is_set()
+    await asyncio.wait_for(made._woken.wait(), 20)
+    made.clear()
+    made.ring()  # what comes from within is believed
+    assert made._woken.is_set()
+
+
+async def test_a_ring_that_brought_a_job_is_believed_again(made, monkeypatch):
+    monkeypatch.setattr(bell, "VAIN_SPAN", 600.0)
+    for looked in (NOTHING, *[found(xmin=20)] * (2 * bell.VAIN_LOOKS)):
+        made.heard(for_me=True)
+        assert made._woken.is_set()
+        made.clear()
+        await _rested(made, looked)
+
+
+async def _rested(made: Bell, looked: Claimed = NOTHING) -> None:
+    """As the poller does after a look, without the sleep."""
+    made.ring()
+    await made.rest(looked)
+    made.clear()
 
 
 async def test_without_a_tested_listener_the_bell_stays_off(parts, connection):

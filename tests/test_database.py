@@ -6,7 +6,9 @@ import asyncpg
 import pytest
 
 from tests.heart import heart, until
-from worker.database import borrowed, connect, is_transient, persistently, wait_until_up
+from worker import database
+from worker.connection import connect
+from worker.database import borrowed, is_transient, persistently, wait_until_up
 from worker.errors import DatabaseUnreachable
 
 
@@ -92,6 +94,53 @@ async def test_a_connection_is_given_back_as_it_was(parts, connection):
         )
     finally:
         await connection.execute("drop role somebody_of_the_reset_test")
+
+
+LEFT_BY = {
+    "set search_path = pg_catalog": ["search_path"],
+    "set role pg_monitor": ["role"],
+    "set session authorization pg_monitor": ["role"],
+    "create temp table t (a int)": ["temporary"],
+    "create temp view v as select 1; set search_path = v": ["search_path", "temporary"],
+    "select pg_advisory_lock_shared(1, 2)": ["advisory_lock"],
+    "listen somewhere": ["listen"],
+    "declare c cursor with hold for select 1": ["cursor"],
+    "prepare p as select 1": ["prepared"],
+    "create temp table pg_locks (a int); create temp table pg_prepared_statements (name text)": ["temporary"],
+    "set client_min_messages = error; listen x": ["listen"],
+    "deallocate all": ["deallocated"],
+    "begin; select 1": ["transaction"],
+    # of these nothing is left, and of settings only search_path is looked at
+    "select 1": [],
+    "begin; set local role pg_monitor; create temp table t (a int) on commit drop; commit": [],
+    "begin; select pg_advisory_xact_lock(1); commit": [],
+    "create temp table t (a int); drop table t; listen x; unlisten x; set role pg_monitor; reset role": [],
+    "set work_mem = '64kB'": [],
+}
+
+
+@pytest.mark.parametrize("statement", LEFT_BY)
+async def test_what_is_left_on_a_connection_is_told_once(parts, statement):
+    for _ in range(2):
+        told: list[list[str]] = []
+        async with borrowed(parts.database.steps, told=told.append) as used:
+            await used.execute(statement)
+        assert told == ([LEFT_BY[statement]] if LEFT_BY[statement] else [])
+        async with borrowed(parts.database.steps, told=told.append):
+            pass
+        assert len(told) <= 1
+
+
+async def test_a_reset_sends_one_message(parts, monkeypatch):
+    sent = []
+    async with borrowed(parts.database.steps) as used:
+        await used.execute("select 1")
+        used.add_query_logger(sent.append)
+        pid = used.get_server_pid()
+    async with borrowed(parts.database.steps) as again:
+        assert again.get_server_pid() == pid
+    assert len(sent) >= 1  # the first of the two resets, and no more than that
+    assert len({record.query for record in sent}) == 1
 
 
 async def test_a_transaction_left_open_is_rolled_back(parts, connection):
@@ -186,3 +235,40 @@ async def test_a_database_that_is_not_there_is_no_reason_to_wait(cluster):
 async def test_a_server_that_is_not_there_is_waited_for_so_long(tmp_path):
     with pytest.raises(DatabaseUnreachable):
         await wait_until_up(f"postgresql://postgres@/x?host={tmp_path}", seconds=0.2)
+
+
+@pytest.mark.parametrize(
+    ("sqlstate", "replaced"), [("25006", True), ("57P01", True), ("57P03", True), ("40001", False), ("P0001", False)]
+)
+async def test_a_server_that_became_another_is_left(parts, connection, sqlstate, replaced):
+    """A connection to it would work on for ever: nobody ended it."""
+    await connection.execute(
+        f"create function refuse() returns void language plpgsql as $$ begin raise sqlstate '{sqlstate}'; end $$"
+    )
+    control, ask = parts.database.control, "select pg_backend_pid()"
+    before = await control.fetchval(ask)
+    assert await control.fetchval(ask) == before
+    with pytest.raises(asyncpg.PostgresError):
+        await control.execute("select refuse()")
+    assert (await control.fetchval(ask) != before) is replaced
+    async with borrowed(parts.database.steps) as used:
+        before = used.get_server_pid()
+        with pytest.raises(asyncpg.PostgresError):
+            await used.execute("select refuse()")
+    with pytest.raises(asyncpg.PostgresError):  # noqa: PT012 - it is to leave the block
+        async with borrowed(parts.database.steps) as used:
+            assert used.get_server_pid() == before  # whoever catches an error himself has dealt with it
+            await used.execute("select refuse()")
+    async with borrowed(parts.database.steps) as used:
+        assert (used.get_server_pid() != before) is replaced
+
+
+async def test_a_control_call_has_a_deadline_also_while_it_waits(parts, monkeypatch):
+    monkeypatch.setattr(database, "CONTROL_SECONDS", 0.05)
+    control = parts.database.control
+    lent = [await control.acquire() for _ in range(database.CONTROL_CONNECTIONS)]
+    for call in (control.execute, control.fetch, control.fetchrow, control.fetchval):
+        with pytest.raises(TimeoutError):
+            await call("select 1")
+    for each in lent:
+        await control.release(each)

@@ -1,5 +1,7 @@
 """HTTP jobs against a real receiver: the call that jobs make, and what its answer means for each of them."""
 
+import hmac
+from base64 import b64decode, b64encode
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -7,7 +9,7 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from standardwebhooks import Webhook
+from standardwebhooks import Webhook, WebhookVerificationError
 
 from tests.heart import configured, job
 from worker.context import Context
@@ -18,6 +20,7 @@ from worker.outbound import Outbound
 from worker.outcome import Completed, Failed, Retried
 
 KEY, SECRET = "an-internal-key", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+OLD, THIRD = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD", "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
 PLAIN = "[job.call]\nhttp = '{url}'\n"
 CACHE = """
 [job.call]
@@ -153,12 +156,59 @@ async def test_the_method_and_a_template(receiver, calls):
     assert (receiver.calls[1].method, receiver.calls[1].body) == ("GET", b"")
 
 
+@pytest.mark.parametrize("word", ["a\r\nX-Evil: 1", "a\nHost: evil", "\x00", "é\u202e", "a" * 60_000])
+async def test_what_a_row_says_is_in_the_body_and_nowhere_else(receiver, calls, word):
+    """Neither in a header, nor in the request's line, nor as a second request."""
+    toml = PLAIN + "headers = {{ X-Word = 'said {{word}}' }}\nbody = {{ said = '{{word}}', of = '{{tenant_id}}' }}\n"
+    plain = await calls(toml, row(1, {"word": "x"}, tenant_id="t"))
+    (outcome,) = await calls(toml, row(1, {"word": word, word[:9]: word}, tenant_id=word, correlation_id=word))
+    assert type(outcome) is type(plain[0])
+    harmless, call = receiver.calls
+    assert call.json == {"said": word, "of": word}
+    same = {
+        name: value for name, value in harmless.headers.items() if name not in ("content-length", "webhook-timestamp")
+    }
+    assert same.items() <= call.headers.items()
+    assert call.headers.keys() == harmless.headers.keys()
+    assert (call.method, call.path) == (harmless.method, harmless.path)
+
+
 async def test_a_signed_call_verifies_beside_the_bearer_key(receiver, calls):
     receiver.plan(Reply(200))
     await calls(CACHE + f'secrets = ["{SECRET}"]\n', tagged(1, "a"))
     (call,) = receiver.calls
     assert call.headers["authorization"] == f"Bearer {KEY}"
     Webhook(SECRET).verify(call.body, dict(call.headers))
+
+
+async def test_while_secrets_rotate_both_sign_and_a_third_verifies_nothing(receiver, calls):
+    """What the receiver's side sees, by the Standard Webhooks library and by hand."""
+    await calls(CACHE + f'secrets = ["{SECRET}", "{OLD}"]\n', tagged(1, "a"))
+    (call,) = receiver.calls
+    headers = dict(call.headers)
+    signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + call.body
+    by_hand = [
+        f"v1,{b64encode(hmac.digest(b64decode(secret.removeprefix('whsec_')), signed, 'sha256')).decode()}"
+        for secret in (SECRET, OLD)
+    ]
+    assert headers["webhook-signature"].split() == by_hand  # newest first
+    for each in (SECRET, OLD):
+        Webhook(each).verify(call.body, headers)
+    longer_ago = str(int(headers["webhook-timestamp"]) - 3600)
+    for secret, body, header in (
+        (THIRD, call.body, headers),
+        (SECRET, call.body.replace(b"a", b"b"), headers),
+        (SECRET, call.body, headers | {"webhook-id": "msg_2"}),
+        (OLD, call.body, headers | {"webhook-timestamp": longer_ago}),
+    ):
+        with pytest.raises(WebhookVerificationError):
+            Webhook(secret).verify(body, header)
+
+
+def test_the_library_signs_as_the_specification_has_it():
+    at = datetime.fromtimestamp(1614265330, UTC)
+    signature = Webhook(SECRET).sign("msg_p5jXN8AQM9LWM0D4loKWxJek", at, '{"test": 2432232314}')
+    assert signature == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
 
 
 async def test_many_jobs_make_one_call(receiver, calls):
@@ -204,6 +254,14 @@ async def test_values_are_equal_as_json_has_it(receiver, calls):
     assert outcome.payload == {"tags": [{"a": 1, "b": 2}]}
     (outcome,) = await calls(SHRINKS, row(1, {"tags": [True, 1, 1.0, "1"]}))
     assert outcome.payload == {"tags": [1]}
+
+
+async def test_long_numbers_go_out_and_are_known_again_with_every_digit(receiver, calls):
+    payload = '{"tags": [12345678901234567890123, 12345678901234567890124]}'
+    receiver.plan(Reply(207, b'{"failed_tags": [12345678901234567890124]}'))
+    (outcome,) = await calls(CACHE, job(job_type="call", text=payload))
+    assert b'"tags":[12345678901234567890123,12345678901234567890124]' in receiver.calls[0].body
+    assert outcome.payload == {"tags": [12345678901234567890124]}
 
 
 @pytest.mark.parametrize(

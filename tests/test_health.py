@@ -9,7 +9,6 @@ import structlog
 
 from tests.heart import becomes, enqueue, heart
 from worker import health
-from worker.database import Connection
 from worker.health import Gauges, tell_profile
 from worker.listener import Listener
 from worker.metrics import Metrics
@@ -32,7 +31,7 @@ async def test_gauges_by_declared_type_and_other(parts, connection):
     for name in ("stranger_one", "stranger_two"):
         await connection.execute("insert into worker.job_queue (job_type) values ($1)", name)
     await parts.one()
-    await Gauges(parts.database.control, metrics).sample()
+    await Gauges(parts.queue, parts.database.control, metrics).sample()
     found = {
         (name, status): value(metrics, "worker_jobs", job_type=name, status=status)
         for name in ("work", "idle", "other")
@@ -49,7 +48,7 @@ async def test_gauges_by_declared_type_and_other(parts, connection):
 
 async def test_what_is_gone_goes_back_to_zero(parts, connection):
     metrics = Metrics({"work": []})
-    gauges = Gauges(parts.database.control, metrics)
+    gauges = Gauges(parts.queue, parts.database.control, metrics)
     await enqueue(connection, "work")
     await gauges.sample()
     await connection.execute("delete from worker.job_queue")
@@ -60,7 +59,7 @@ async def test_what_is_gone_goes_back_to_zero(parts, connection):
 
 async def test_without_an_answer_nothing_is_known(parts, connection):
     metrics = Metrics({"work": []})
-    gauges = Gauges(parts.database.control, metrics)
+    gauges = Gauges(parts.queue, parts.database.control, metrics)
     await gauges.sample()
     await parts.database.close()
     gauges._next_at = 0.0
@@ -71,7 +70,7 @@ async def test_without_an_answer_nothing_is_known(parts, connection):
 
 
 async def test_a_dear_sample_is_followed_by_a_long_pause(parts, monkeypatch):
-    gauges = Gauges(parts.database.control, Metrics())
+    gauges = Gauges(parts.queue, parts.database.control, Metrics())
     monkeypatch.setattr(health, "SHARE", 1e9)
     await gauges.sample()
     await parts.database.close()
@@ -79,7 +78,7 @@ async def test_a_dear_sample_is_followed_by_a_long_pause(parts, monkeypatch):
 
 
 async def test_the_schema_is_looked_at_again(parts, connection):
-    gauges = Gauges(parts.database.control, Metrics())
+    gauges = Gauges(parts.queue, parts.database.control, Metrics())
     await gauges.check_schema()
     assert gauges.schema_fits
     await connection.execute("update worker.migration set digest = 'x' where name = 'functions/97_health.sql'")
@@ -97,34 +96,24 @@ async def test_the_profile_says_what_the_connections_can_do(dsn, parts):
     try:
         await becomes(listener.tested.is_set)
         with structlog.testing.capture_logs() as lines:
-            await tell_profile(parts.database.control, parts.database.steps, listener)
+            await tell_profile(parts.database, listener)
     finally:
         listening.cancel()
         await asyncio.gather(listening, return_exceptions=True)
     (line,) = lines
     assert (line["event"], line["pooler"], line["step_pooler"], line["listener"]) == (
-        "service.profile", False, False, "heard",
+        "service.profile", "none", "none", "heard",
     )  # fmt: skip
     assert len(times) == 1
     assert times[0] is not None
-
-
-async def test_behind_a_pooler_the_pid_is_not_the_backends(dsn, parts, monkeypatch):
-    """A pooler answers with a cancel key of its own making, as pgbouncer does in every mode."""
-    monkeypatch.setattr(health, "TESTED_SECONDS", 0.01)
-    monkeypatch.setattr(Connection, "get_server_pid", lambda _: 1_234_567_890)
-    listener = Listener(dsn, parts.queue.me, lambda _: None, parts.queue.test_ring)
-    with structlog.testing.capture_logs() as lines:
-        await tell_profile(parts.database.control, parts.database.steps, listener)
-    assert (lines[0]["pooler"], lines[0]["step_pooler"]) == (True, True)
 
 
 async def test_a_listener_that_is_not_tested_does_not_hold_the_profile_back(dsn, parts, monkeypatch):
     monkeypatch.setattr(health, "TESTED_SECONDS", 0.01)
     listener = Listener(dsn, parts.queue.me, lambda _: None, parts.queue.test_ring)
     with structlog.testing.capture_logs() as lines:
-        await tell_profile(parts.database.control, parts.database.steps, listener)
+        await tell_profile(parts.database, listener)
         await parts.database.close()
-        await tell_profile(parts.database.control, parts.database.steps, listener)
+        await tell_profile(parts.database, listener)
     assert [line["event"] for line in lines] == ["service.profile", "duty.failed"]
     assert lines[0]["listener"] == "untested"

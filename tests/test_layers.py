@@ -7,9 +7,10 @@ from pathlib import Path
 from tests.support import ROOT
 
 ORDER = """
-    errors job retry outcome graph config metrics log database migrations verdict job_queue step outbound context
-    handlers settler report executor listener bell poller lease upkeep prune pulse health drain stop notify parts
-    service embedded testing check web jobs demo cli
+    errors exact job retry outcome graph config metrics log reset way connection database migrations verdict
+    job_queue step outbound breaker context handlers settler report alarm attempt slots executor listener bell
+    poller judge lease upkeep prune pulse health drain stop notify watchdog parts life service embedded testing
+    check web jobs demo cli
 """.split()  # noqa: SIM905, a list of words reads best as words
 EXEMPT = {"__init__", "__main__"}
 PACKAGE = ROOT / "worker"

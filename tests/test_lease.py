@@ -10,8 +10,7 @@ import pytest
 
 from tests.heart import Heard, becomes, enqueue, new_process, terms, until
 from tests.proxy import proxied
-from worker import lease as module
-from worker.database import connect, register
+from worker.connection import connect, register
 from worker.lease import Lease
 
 TERMS = terms()
@@ -66,7 +65,7 @@ async def test_without_a_confirmed_beat_it_fences_itself_and_comes_back(dsn, con
 
 
 async def test_a_lost_session_alone_fences_nobody(dsn, connection):
-    async with leased(dsn) as (lease, heard):
+    async with leased(dsn, terms(fence=10.0, missing=11.0, lease=20.0)) as (lease, heard):
         for _ in range(3):
             pid = await connection.fetchval("select pid from worker.backend where process_id = $1", lease.me)
             await connection.execute("select pg_terminate_backend($1)", pid)
@@ -121,68 +120,15 @@ async def test_one_that_stopped_in_good_order_is_never_suspected(dsn, connection
         assert ("suspect", stopped) not in heard.said
 
 
-@pytest.fixture
-def clock(monkeypatch):
-    """The lease's clock, set by hand."""
-
-    class Clock:
-        now = 1000.0
-
-    monkeypatch.setattr(module, "_now", lambda: Clock.now)
-    return Clock
-
-
-def judge(clock):
-    return Lease("postgresql://", terms(missing=3.0), Heard().events(), version="0", types=[], slots=1)
-
-
-def seen(*, missing=False, lapsed=False):
-    return {"id": 1, "missing": missing, "lapsed": lapsed}
-
-
-async def test_missing_counts_only_when_seen_missing_without_a_break(clock):
-    lease = judge(clock)
-    assert not lease._gone(seen(missing=True))
-    clock.now += 2.9
-    assert not lease._gone(seen(missing=True))
-    assert not lease._gone(seen())  # it is back
-    clock.now += 0.2
-    assert not lease._gone(seen(missing=True))
-    clock.now += 3.0
-    assert lease._gone(seen(missing=True))
-
-
-async def test_lapsed_counts_only_under_an_old_session(clock):
-    """After an outage every lease has lapsed, and every judge's session is young: nobody is dead."""
-    lease = judge(clock)
-    assert not lease._gone(seen(lapsed=True))
-    clock.now += module.YOUNG_SECONDS
-    assert lease._gone(seen(lapsed=True))
-    lease._session_at = clock.now  # it had to connect anew
-    assert not lease._gone(seen(lapsed=True))
-
-
-async def test_a_jump_of_the_servers_clock_makes_nobody_dead(clock):
-    """Every lease has lapsed at once; whoever lives renews its own before the seconds of `missing` are over."""
-    lease = judge(clock)
-    clock.now += module.YOUNG_SECONDS
-    assert not lease._gone(seen(lapsed=True))
-    clock.now += 0.5
-    assert not lease._gone(seen())
-    assert not lease._gone(seen(lapsed=True))
-    clock.now += 3.0
-    assert lease._gone(seen(lapsed=True))
-
-
 async def test_what_was_seen_before_a_break_is_forgotten(dsn, connection):
     await new_process(connection)
     async with leased(dsn, terms(missing=60)) as (lease, _):
-        await becomes(lambda: lease._seen_missing)
-        since = dict(lease._seen_missing)
+        await becomes(lambda: lease._judge._missing)
+        since = dict(lease._judge._missing)
         pid = await connection.fetchval("select pid from worker.backend where process_id = $1", lease.me)
         await connection.execute("select pg_terminate_backend($1)", pid)
-        await becomes(lambda: lease._seen_missing and lease._seen_missing != since)
-        assert all(lease._seen_missing[other] > at for other, at in since.items())
+        await becomes(lambda: lease._judge._missing and lease._judge._missing != since)
+        assert all(lease._judge._missing[other] > at for other, at in since.items())
 
 
 async def test_it_stops_and_leaves_no_thread_and_no_session(dsn, connection):

@@ -120,7 +120,7 @@ async def test_every_event_of_the_process_is_written(tmp_path, connection, daemo
     lines = Lines(daemon)
     started = lines.of("service.started", level="info", environment="test", types=["echo"])
     assert {"process", "version", "timestamp"} <= started.keys()
-    profile = lines.of("service.profile", level="info", pooler=False, step_pooler=False, listener="heard")
+    profile = lines.of("service.profile", level="info", pooler="none", step_pooler="none", listener="heard")
     assert profile["server"] == await connection.fetchval("show server_version")
     async with connection.transaction():
         await connection.execute("lock table worker.job_queue in access exclusive mode")

@@ -25,6 +25,7 @@ CONTRACT = {
     "worker_lost_claims": ("counter", ()),
     "worker_rescues": ("counter", ()),
     "worker_outbound": ("counter", ("job_type", "result")),
+    "worker_breaker_open": ("gauge", ("job_type",)),
     "worker_database_errors": ("counter", ("sqlstate_class",)),
     "worker_listen_roundtrip_seconds": ("gauge", ()),
     "worker_loop_lag_seconds": ("histogram", ()),
@@ -115,3 +116,41 @@ def test_exposition_can_be_parsed() -> None:
     samples = {sample.name for family in text_string_to_metric_families(text) for sample in family.samples}
     assert {"worker_jobs_finished_total", "worker_job_duration_seconds_bucket", "worker_build_info"} <= samples
     assert not [name for name in samples if name.endswith("_created")]
+
+
+HOSTILE = ['a"b', "a\nb", "a\\b", "a\x00b", "é\u202e", "\ud800", "{}", "# HELP x y", "a" * 400_000, ""]
+
+
+def touch(metrics: Metrics, job_type: str, word: str) -> None:
+    """Everything that a job of this type, and whatever it is about, can leave in the series."""
+    label = metrics.label(job_type)
+    metrics.finished.labels(label, "completed").inc()
+    metrics.duration.labels(label).observe(0.1)
+    metrics.wait.labels(label).observe(0.1)
+    metrics.step_duration.labels(label, metrics.step_label(job_type, word)).observe(0.1)
+    metrics.lateness.labels(metrics.schedule_label(word)).observe(0.1)
+    metrics.outbound.labels(label, "failed").inc()
+    metrics.breaker.labels(label).set(1)
+    metrics.database_errors.labels(metrics.sqlstate_label(word)).inc()
+    metrics.queue({job_type: (1, 1, 1.0)}, 1.0)
+
+
+def test_rows_make_no_series_whatever_they_name() -> None:
+    """100,000 types and tenants, hostile ones among them, against the shipped configuration."""
+    config = load(Path(__file__).parents[1] / "worker.toml", {"DATABASE_URL": "postgresql://h/d"})
+    metrics = Metrics.of(config, "1")
+    for step in config.job["stats_update"].steps or ():
+        touch(metrics, "stats_update", step)
+    for name in HOSTILE:
+        touch(metrics, name, "hall_of_fame")
+        touch(metrics, name, name)
+    before = generate_latest(metrics.registry)
+    for number in range(100_000):
+        touch(metrics, f"type_{number}", f"{number:05d}")
+    text = generate_latest(metrics.registry).decode()
+    samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+    assert len(samples) <= 500
+    assert len(text) < 100_000
+    allowed = {"stats_update", "other"}
+    assert {sample.labels["job_type"] for sample in samples if "job_type" in sample.labels} == allowed
+    assert len(samples) - before.count(b"\nworker_") < 40  # classes of SQLSTATE, of which there are so many

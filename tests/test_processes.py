@@ -40,6 +40,8 @@ python = "tests.sample_jobs:echo"
 python = "tests.sample_jobs:effect"
 [job.stubborn]
 python = "tests.sample_jobs:stubborn"
+[job.threaded]
+python = "tests.sample_jobs:threaded"
 """
 STEP_RUNS = "select count(*) from pg_stat_activity where application_name = 'worker step' and state = 'active'"
 AT_THE_GATE = """
@@ -93,6 +95,24 @@ async def test_sigterm_in_mid_graph_hands_back_uncounted_and_keeps_what_is_done(
     assert (await row(connection, job_id))["attempt"] == 1
 
 
+async def test_what_a_stop_hands_back_is_rung_for(tmp_path, connection, gate, daemons):
+    """A neighbour sleeps and would not look by itself for ten minutes."""
+    rung = QUICK.replace('grace = "10s"', 'grace = "200ms"').replace('poll = "1s"', 'poll = "10m"')
+    config = write_config(tmp_path, GRAPH, worker=rung)
+    stopping = daemons.start(config)
+    job_id = await enqueue(connection, "graph")
+    await until(connection, AT_THE_GATE, job_id)
+    daemons.start(config)
+    holder = (await row(connection, job_id))["claimed_by"]
+    await until(connection, "select exists (select from worker.asleep where process_id <> $1)", holder)
+    stopping.send(signal.SIGTERM)
+    assert stopping.ends() == 0
+    await opened(gate)
+    await finished(connection, job_id)
+    assert (await row(connection, job_id))["claimed_by"] != holder
+    assert await effects(connection) == once(job_id)
+
+
 async def test_sigterm_lets_what_runs_finish_within_grace(tmp_path, connection, gate, daemons):
     daemon = daemons.start(write_config(tmp_path, GRAPH))
     job_id = await enqueue(connection, "graph")
@@ -125,14 +145,26 @@ async def test_an_idle_daemon_stops_at_once_and_leaves_nothing(tmp_path, connect
     assert await connection.fetchval("select count(*) from worker.asleep") == 0
 
 
-async def test_a_handler_that_ignores_its_end_does_not_keep_the_process(tmp_path, connection, daemons):
+@pytest.mark.parametrize("job_type", ["stubborn", "threaded"])
+async def test_a_handler_that_ignores_its_end_does_not_keep_the_process(tmp_path, connection, daemons, job_type):
     await connection.execute(EVIDENCE)
     daemon = daemons.start(write_config(tmp_path, PYTHON, worker='grace = "100ms"'))
-    job_id = await enqueue(connection, "stubborn")
+    job_id = await enqueue(connection, job_type)
     await until(connection, "select count(*) from fx")
     daemon.send(signal.SIGTERM)
     assert daemon.ends() == 0
     assert (await row(connection, job_id))["status"] == "pending"
+
+
+@pytest.mark.parametrize("job_type", ["stubborn", "threaded"])
+async def test_nor_does_it_keep_a_process_that_ends_by_a_fault(tmp_path, connection, daemons, job_type):
+    """It would claim nothing for ever, and no supervisor would start another."""
+    await connection.execute(EVIDENCE)
+    daemon = daemons.start(write_config(tmp_path, PYTHON))
+    await enqueue(connection, job_type)
+    await until(connection, "select count(*) from fx")
+    await connection.execute("drop function worker.sweep()")
+    assert daemon.ends() > 0
 
 
 async def test_after_sigkill_in_mid_graph_another_daemon_finishes_it(

@@ -6,6 +6,7 @@ import pytest
 
 from tests.heart import EVIDENCE, configured, daemon, enqueue, row, until
 from tests.proxy import proxied
+from tests.stress.fault_proxy import faulty
 from worker import parts
 from worker.errors import DatabaseUnreachable, DeclarationError, SchemaError
 from worker.service import run
@@ -121,6 +122,15 @@ async def test_a_network_cut_is_lived_through(dsn, tmp_path, connection):
         assert (await row(connection, waiting))["attempt"] == 0
 
 
+@pytest.mark.parametrize("busy", [False, True], ids=["idle", "busy"])
+async def test_a_stop_does_not_wait_for_answers_that_never_come(dsn, tmp_path, connection, busy):
+    """Everything goes nowhere and nothing is closed: it is over long before the deadlines of its calls."""
+    async with faulty(dsn) as proxy, daemon(configured(tmp_path, proxy.dsn, JOBS, worker=QUICK)):
+        if busy:
+            await until(connection, RUNNING, await enqueue(connection, "wait"))
+        proxy.hold()
+
+
 async def test_a_storm_of_ended_backends_costs_no_job(config, connection):
     await connection.execute(EVIDENCE)
     async with daemon(config) as (_, task, _):
@@ -154,6 +164,8 @@ async def test_the_master_switch_claims_nothing(dsn, tmp_path, connection):
     async with daemon(config) as (_, _, me):
         await until(connection, "select beat_at > started_at from worker.process where id = $1", me)
         assert (await row(connection, job_id))["started_at"] is None
+        said = await connection.fetchrow("select * from worker.explain_job($1)", job_id)
+        assert (said["code"], "worker.enabled = false" in said["sentence"]) == ("no_worker_for_type", True)
 
 
 async def test_a_side_duty_that_dies_ends_the_process_loudly(config, monkeypatch):

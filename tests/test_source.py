@@ -13,6 +13,7 @@ from tests.support import ROOT
 SOURCES = sorted((ROOT / "worker").rglob("*.py"))
 FUNCTION_LINES = 50
 FILE_LINES = 250
+CALL = re.compile(r"\bselect\b.*\bworker\.\w+\(", re.IGNORECASE | re.DOTALL)
 STATEMENT = re.compile(r"\b(select|update|insert|delete)\s", re.IGNORECASE)
 
 
@@ -51,6 +52,18 @@ def test_files_are_small() -> None:
 
 def test_no_sql_is_put_together_in_python(trees: dict[Path, ast.Module]) -> None:
     assert [f"{path}:{line}" for path, tree in trees.items() for line in sql_f_strings(tree)] == []
+
+
+def test_the_daemon_calls_the_queue_in_one_place(trees: dict[Path, ast.Module]) -> None:
+    """The lease and steps have connections of their own; verbs, checks and tests are no part of the daemon."""
+    known = {"job_queue.py", "lease.py", "connection.py", "migrations.py", "step.py", "sql_graph.py", "testing.py"}
+    calls = {path for path, tree in trees.items() for node in ast.walk(tree) if CALL.search(_text(node))}
+    rooms = {path.name for path in calls if path.parts[1] not in ("cli", "check", "demo")}
+    assert rooms == known
+
+
+def _text(node: ast.AST) -> str:
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
 
 
 def test_the_check_for_sql_sees_some() -> None:

@@ -365,6 +365,20 @@ async def test_a_number_reaches_its_function_with_every_digit(parts, connection,
     assert await connection.fetchval("select n::numeric = $1::text::numeric from got", number)
 
 
+async def test_arrays_of_the_payload_reach_array_arguments(parts, connection, tmp_path, dsn):
+    await connection.execute(
+        "create function listed(ids bigint[], sums numeric[], names text[]) returns text language sql"
+        " as $$ select concat_ws(' ', ids, sums, names) $$"
+    )
+    names = 'arguments = { ids = "ids", sums = "sums", names = "names" }'
+    text = f'[job.work]\n{names}\nsteps = {{ one = {{ sql = "listed" }} }}\n'
+    handlers = await build(configured(tmp_path, dsn, text).job, parts.database.steps, Outbound())
+    payload = '{"ids": [2, null, 1], "sums": [12345678901234567890123.5], "names": []}'
+    await connection.execute("insert into worker.job_queue (job_type, payload) values ('work', $1)", payload)
+    came = await handlers["work"](context(parts, await parts.one()))
+    assert came == Completed({"one": "{2,NULL,1} {12345678901234567890123.5} {}"})
+
+
 async def test_an_argument_nested_too_deep_is_invalid_at_once(parts, connection, tmp_path, dsn):
     await connection.execute("create function deep(n jsonb) returns void language sql as $$ select null $$")
     text = '[job.work]\narguments = { n = "n" }\nsteps = { one = { sql = "deep" } }\n'

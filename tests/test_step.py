@@ -6,13 +6,14 @@ from dataclasses import replace
 
 import asyncpg
 import pytest
+import structlog
 
-from tests.heart import Heart, becomes, effects, enqueue, heart, row, until
+from tests.heart import Heart, becomes, effects, enqueue, heart, job, row, until
 from tests.proxy import Proxy, proxied
 from worker.database import Database
 from worker.errors import CancelRequested, LostClaim, StepTimeout
 from worker.job import Job
-from worker.step import Call, StepBusy, StepError, StepRunner
+from worker.step import Call, StepBusy, StepError, StepRunner, _due, _from_below
 
 FUNCTIONS = """
 create table fx (job_id bigint, step text, pid integer default pg_backend_pid());
@@ -57,6 +58,19 @@ begin
   end if;
   update account set n = n + 1 where id = b;
 end $$;
+create function says(job_id bigint, code text) returns void language plpgsql as $$
+begin
+  insert into fx (job_id, step) values (job_id, 'says');
+  perform nextval('tries');
+  raise exception 'said by the function' using errcode = code;
+end $$;
+create function says_at_commit() returns trigger language plpgsql as
+  $$ begin perform nextval('tries'); raise exception 'said at the commit' using errcode = new.code; end $$;
+create table saying (code text);
+create constraint trigger says after insert on saying deferrable initially deferred
+  for each row execute function says_at_commit();
+create function says_later(job_id bigint, code text) returns void language sql as
+  $$ insert into saying values (code) $$;
 create table parent (id int primary key);
 create table child (id int references parent deferrable initially deferred);
 create function deferred(job_id bigint) returns void language sql as $$ insert into child values (99) $$;
@@ -246,6 +260,94 @@ async def test_a_constraint_that_speaks_at_commit_is_a_failure_too(runner, parts
     with pytest.raises(StepError, match="23503"):
         await runner.run(claimed, of(claimed, "deferred"))
     assert (await mark(connection, claimed, "deferred"))["status"] == "failed"
+
+
+# What the daemon would believe of itself or of the server, had it not been the function that said so.
+CODES = ("WK001", "WK006", "WK009", "WK010", "08000", "08006", "25006", "53100", "53300", "57P01", "57P03")
+
+
+@pytest.mark.parametrize("function", ["says", "says_later"])
+async def test_what_a_function_says_is_the_steps_error_and_no_more(runner, parts, claimed, connection, function):
+    for code in CODES:
+        await begun(parts, claimed, function)
+        await connection.execute("alter sequence tries restart")
+        step = of(claimed, function, more=", code => ($1 ->> 'code')::text", code=code)
+        with pytest.raises(StepError, match=f"{code} said "):
+            await asyncio.wait_for(runner.run(claimed, step), 20)
+        assert (await mark(connection, claimed, function))["status"] == "failed"
+        # Said once, and not repeated.
+        assert tuple(await connection.fetchrow("select last_value, is_called from tries")) == (1, True)
+    assert await effects(connection) == {}
+    assert await runner.run(claimed, of(claimed, "plain")) == {"done": True}
+
+
+OURS = "PL/pgSQL-Funktion worker.run_step(bigint,bigint,text,text,text,jsonb,text,text[]) Zeile 6 bei Zuweisung"
+ITS = "PL/pgSQL-Funktion run_step(bigint,bigint,text,text,text,jsonb,text,text[]) Zeile 11 bei EXECUTE"
+
+
+@pytest.mark.parametrize(
+    ("severity", "context", "below"),
+    [
+        ("ERROR", f"PL/pgSQL-Funktion f() Zeile 3 bei RAISE\nSQL-Anweisung »select f()«\n{ITS}", True),
+        ("ERROR", f"PL/pgSQL-Funktion worker.step_open(bigint) Zeile 9 bei SQL-Anweisung\n{OURS}", False),
+        ("ERROR", f"PL/pgSQL-Funktion g() Zeile 1 bei RAISE\n{OURS}\nSQL-Anweisung »…«\n{ITS}\nportal, $1 = '7'", True),
+        ("ERROR", "PL/pgSQL-Funktion trigger_at_commit() Zeile 3 bei RAISE", True),
+        ("ERROR", None, False),
+        ("FATAL", f"PL/pgSQL-Funktion f() Zeile 3 bei RAISE\n{ITS}", False),
+    ],
+)
+def test_whose_error_it_is_is_read_in_whatever_language_the_server_speaks(severity, context, below):
+    given = {"C": "25006", "M": "x", "S": "FEHLER", "V": severity} | ({"W": context} if context else {})
+    assert _from_below(asyncpg.PostgresError.new(given)) is below
+
+
+async def test_a_server_that_turned_read_only_is_waited_out(runner, claimed, connection):
+    """A failover: the step was never let in, and is sent again."""
+    await connection.execute("alter database {} set default_transaction_read_only = on".format(
+        await connection.fetchval("select current_database()")))  # fmt: skip
+    watched: list[BaseException] = []
+    runner._watch.database_error = watched.append
+    running = asyncio.create_task(runner.run(claimed, of(claimed, "plain")))
+    await becomes(lambda: len(watched) > 0)
+    assert {error.sqlstate for error in watched} == {"25006"}
+    await connection.execute("set default_transaction_read_only = off")
+    await connection.execute("alter database {} reset default_transaction_read_only".format(
+        await connection.fetchval("select current_database()")))  # fmt: skip
+    await connection.execute("select pg_terminate_backend(pid) from worker.backend where duty = 'step'")
+    assert await asyncio.wait_for(running, 20) == {"done": True}
+
+
+LEAVES = {
+    "temporary": "create temp table left_here (a int)",
+    "advisory_lock": "perform pg_advisory_lock(4711)",
+    "listen": "listen somewhere",
+    "cursor": "execute 'declare held cursor with hold for select 1'",
+    "prepared": "execute 'prepare mine as select 1'",
+    "search_path": "perform set_config('search_path', 'pg_catalog', false)",
+    "deallocated": "execute 'deallocate all'",
+}
+
+
+async def test_what_a_step_leaves_on_its_connection_is_told_with_its_job(runner, claimed, connection):
+    for kind, body in LEAVES.items():
+        await connection.execute(
+            f"create function leaves_{kind}(job_id bigint) returns void language plpgsql as $$ begin {body}; end $$"
+        )
+    with structlog.testing.capture_logs() as lines:
+        for kind in LEAVES:
+            await runner.run(claimed, of(claimed, f"leaves_{kind}"))
+            await runner.run(claimed, of(claimed, "plain"))
+    told = [line for line in lines if line["event"] == "step.leaked"]
+    assert [(line["step"], line["left"]) for line in told] == [(f"leaves_{kind}", [kind]) for kind in LEAVES]
+    assert {(line["function"], line["job_type"], line["job_id"], line["log_level"]) for line in told} == {
+        (f"leaves_{kind}", "work", claimed.id, "warning") for kind in LEAVES
+    }
+
+
+def test_advisory_locks_are_looked_for_at_first_and_now_and_then():
+    step = Call("looked_at", "f", "", {})
+    looked = [run for run in range(1, 301) if _due(job(job_type="looked_at"), step)]
+    assert looked == [*range(1, 11), 100, 200, 300]
 
 
 async def test_a_missing_function_is_named(runner, parts, claimed):

@@ -1,9 +1,12 @@
 """Work with something beside it."""
 
 import asyncio
+import subprocess
+import sys
 
 import pytest
 
+from tests.support import ROOT
 from worker.stop import beside
 
 
@@ -52,3 +55,24 @@ async def test_cancelled_it_cancels_both():
     with pytest.raises(asyncio.CancelledError):
         await asyncio.wait_for(task, 20)
     assert ended == ["side", "side"]
+
+
+LATE = """
+import asyncio, os, signal
+from worker.stop import Stop
+
+async def main():
+    stop = Stop()
+    stop.on_signals()
+    stop.no_more()
+    for late in (signal.SIGINT, signal.SIGTERM):
+        os.kill(os.getpid(), late)
+    await asyncio.sleep(0)
+
+asyncio.run(main())
+os.kill(os.getpid(), signal.SIGINT)
+"""
+
+
+def test_a_signal_that_comes_too_late_is_not_the_exit_code() -> None:
+    assert subprocess.run([sys.executable, "-c", LATE], cwd=ROOT, timeout=60, check=False).returncode == 0

@@ -21,6 +21,8 @@ NAPS = (0.01, 0.02, 0.04, 0.05)
 NAP_SECONDS = 5.0  # a transaction that is older than that is found by the poll
 DEAF_POLL = 1.0  # without a tested listener
 NEIGHBOUR = 0.05  # when the ring was for another process
+VAIN_LOOKS = 10  # in VAIN_SPAN, after which rings are taken for forged: anybody may NOTIFY
+VAIN_SPAN = 1.0
 
 
 class Bell:
@@ -36,6 +38,10 @@ class Bell:
         self._poll = poll
         self._hearing = hearing
         self._woken = asyncio.Event()
+        self._heard = False  # the next look is made because of a ring
+        self._looked_for_a_ring = False
+        self._vain: deque[float] = deque(maxlen=VAIN_LOOKS)
+        self._later: asyncio.TimerHandle | None = None
         self._useful: deque[float] = deque(maxlen=BUSY_LOOKS)
         self._on = False
         self._need: int | None = None  # transactions below this may not have seen the bell
@@ -43,20 +49,27 @@ class Bell:
         self._renew_at = 0.0
         self._nap_until = 0.0
 
-    def ring(self, for_me: bool = True) -> None:
-        """Somebody rang, or something here became possible: look now."""
-        if for_me:
-            self._woken.set()
-        else:
+    def ring(self) -> None:
+        """Something here became possible: look now."""
+        self._woken.set()
+
+    def heard(self, for_me: bool) -> None:
+        """Somebody rang: look now, or a little later when it is for another process, or often and for nothing."""
+        if for_me and not self._distrusts():
+            self._look()
+        elif self._later is None:
             delay = NEIGHBOUR * random.uniform(0.5, 1.5)
-            asyncio.get_running_loop().call_later(delay, self._woken.set)
+            self._later = asyncio.get_running_loop().call_later(delay, self._look)
 
     def clear(self) -> None:
         """A look is about to be made; rings from now on count for the next one."""
+        self._looked_for_a_ring, self._heard = self._heard, False
         self._woken.clear()
 
     async def rest(self, looked: Claimed) -> None:
         """Sleep until the next look is due."""
+        if self._looked_for_a_ring and not looked.jobs:
+            self._vain.append(time.monotonic())
         if not self._hearing():
             await self._wait(min(self._poll, DEAF_POLL, _soon(looked)))
         elif self._on:
@@ -72,6 +85,14 @@ class Bell:
         if self._on:
             self._on = False
             await self._queue.wake()
+
+    def _look(self) -> None:
+        self._later = None
+        self._heard = True
+        self._woken.set()
+
+    def _distrusts(self) -> bool:
+        return len(self._vain) == VAIN_LOOKS and time.monotonic() - self._vain[0] <= VAIN_SPAN
 
     async def _rest_on(self, looked: Claimed) -> None:
         if looked.jobs and self._flows():

@@ -1,20 +1,26 @@
 """What a handler is given."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
-from functools import cached_property
+from contextlib import AsyncExitStack, asynccontextmanager
+from contextvars import ContextVar
+from functools import cached_property, partial
 from typing import Any
 
 import asyncpg
-import orjson
 import structlog
 
-from worker.database import borrowed
+from worker import exact
+from worker.database import ACQUIRE_SECONDS, borrowed
+from worker.errors import JobError
 from worker.job import Job
 from worker.job_queue import JobQueue, OpenStep
 from worker.log import job_fields
-from worker.step import Call, StepRunner, Watch
+from worker.step import Call, StepRunner, Watch, tell_left
 
+NESTED_SECONDS = 5.0  # for a connection within a connection
+
+_WITHIN = "; one is held already: give it back before, or set database.steps higher"
+_held: ContextVar[int] = ContextVar("connections held", default=0)
 _FOLLOW_KEYS = {"delay", "priority", "unique_key", "tenant_id", "source"}
 
 
@@ -77,13 +83,31 @@ class Context:
             )
         follow = {"job_type": job_type, "payload": dict(payload or {}), **more}
         # Fails here, at the author's line, and not in the settle; a copy, for the author may go on changing it.
-        self.follows.append(orjson.loads(orjson.dumps(follow)))
+        self.follows.append(exact.loads(exact.dumps(follow).decode()))
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[asyncpg.Connection]:
-        """A connection of the step pool; what it leaves behind is reset when it is given back."""
-        async with borrowed(self._steps) as connection:
-            yield connection
+        """A connection of the step pool; what it leaves behind is reset when it is given back.
+
+        Raises:
+            JobError: one is held already and no other came free soon: attempts that do so could wait for each other.
+        """
+        held = _held.get()
+        seconds = NESTED_SECONDS if held else ACQUIRE_SECONDS
+        async with AsyncExitStack() as stack:
+            try:
+                connection = await stack.enter_async_context(
+                    borrowed(self._steps, seconds, told=partial(tell_left, self.job))
+                )
+            except TimeoutError:
+                raise JobError(
+                    f"no connection of database.steps came free in {seconds:g} s{_WITHIN if held else ''}"
+                ) from None
+            _held.set(held + 1)
+            try:
+                yield connection
+            finally:
+                _held.set(held)
 
     async def begin_steps(self, names: list[str]) -> list[OpenStep]:
         """Open the timeline: which steps are done, and their usual seconds."""

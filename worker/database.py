@@ -1,50 +1,37 @@
-"""Connections: two pools, what is set on each connection, and the errors that pass.
+"""The two pools of one process, and the errors that pass.
 
 Control connections carry the queue's own calls and are never lent to handlers; step connections run the users'
-functions. Both are registered in the database under this process, so that its statements can be ended when it dies.
+functions. Where they keep a session, both are registered in the database under this process, so that its statements can
+be ended when it dies.
 """
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from datetime import datetime
 from typing import Any
 
 import asyncpg
 import structlog
 import tenacity
 
+from worker import reset
+from worker.connection import CONTROL_SECONDS, Connection, register
 from worker.errors import DatabaseUnreachable
+from worker.way import CONNECT_SECONDS, Way, as_way
 
 CONTROL_CONNECTIONS = 4
-CONTROL_SECONDS = 30.0  # deadline of one control call
-CONNECT_SECONDS = 10.0
 ACQUIRE_SECONDS = 300.0
 RELEASE_SECONDS = 5.0  # for the reset, and for a cancelled statement to end
 PERSIST_SECONDS = 15.0
 
-# In one message. DISCARD ALL would drop the prepared statements that asyncpg caches; its own reset leaves role and
-# temporary tables behind. The last statement was prepared when the connection was made: when somebody's DEALLOCATE ALL
-# dropped it, those of the driver's cache are gone as well, and the reset that fails ends the connection.
-INTACT = "prepare worker_intact as select"
-FULL_RESET = """
-    reset session authorization; reset all; discard temp; select pg_advisory_unlock_all(); unlisten *; close all;
-    do $$
-    declare
-      s text;
-    begin
-      for s in select p.name from pg_catalog.pg_prepared_statements p
-        where p.from_sql and p.name <> 'worker_intact' loop
-        execute pg_catalog.format('deallocate %I', s);
-      end loop;
-    end $$;
-    execute worker_intact
-"""
-
 # Whatever a call of the database can end with. The internal ones come from a connection that a stop or a restart caught
 # in the middle of a message.
 DATABASE_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
+
+# The server of a connection is not the one any more that we want: a standby, or one that stops.
+_ELSEWHERE = ("25006", "57P01", "57P02", "57P03")
 
 _PASSING = ("08", "40001", "40P01", "53", "55P03", "57014", "57P0", "25006")
 
@@ -68,80 +55,77 @@ def without_tls(error: BaseException) -> bool:
     return isinstance(error, ssl.SSLCertVerificationError) or "rejected SSL upgrade" in str(error)
 
 
-class Connection(asyncpg.Connection):
-    """An asyncpg connection that knows its backend's identity: the pid alone may be used again by another."""
+class Pool(asyncpg.Pool):
+    """A pool whose calls have a deadline even while they wait for a connection, and that drops all connections when one
+    of them goes quiet, or finds its server to be another than it was.
 
-    backend_start: datetime | None = None
-    _limit: float | None = None
+    Attributes:
+        way: how its connections reach the server.
+    """
 
-    async def limit(self, seconds: float) -> None:
-        """Set the server's statement timeout for what follows; sent only when it differs from the last one."""
-        if self._limit != seconds:
-            milliseconds = str(max(int(seconds * 1000), 1))
-            await self.execute(
-                "select set_config('statement_timeout', $1, false)", milliseconds, timeout=CONNECT_SECONDS
-            )
-            self._limit = seconds
+    way: Way
+    _replaced_at = float("-inf")
 
-    async def restore(self) -> None:
-        """Undo everything a stranger's function may have left behind."""
-        await self.execute(FULL_RESET, timeout=CONTROL_SECONDS)
-        self._limit = None
+    async def execute(self, query: str, *args: Any, timeout: float | None = None) -> str:
+        async with self._call() as connection:
+            return str(await connection.execute(query, *args, timeout=timeout))
 
+    async def fetch(self, query: str, *args: Any, timeout: float | None = None, **more: Any) -> Any:
+        async with self._call() as connection:
+            return await connection.fetch(query, *args, timeout=timeout, **more)
 
-async def connect(url: str, duty: str, **settings: str) -> Connection:
-    """One connection outside the pools, with the settings every connection has."""
-    connection = await asyncpg.connect(
-        url, timeout=CONNECT_SECONDS, connection_class=Connection, server_settings=_settings(duty, **settings)
-    )
-    assert isinstance(connection, Connection)
-    return connection
+    async def fetchrow(self, query: str, *args: Any, timeout: float | None = None, **more: Any) -> Any:
+        async with self._call() as connection:
+            return await connection.fetchrow(query, *args, timeout=timeout, **more)
 
+    async def fetchval(self, query: str, *args: Any, timeout: float | None = None, **more: Any) -> Any:
+        async with self._call() as connection:
+            return await connection.fetchval(query, *args, timeout=timeout, **more)
 
-def _settings(duty: str, **more: str) -> dict[str, str]:
-    # client_connection_check_interval ends the statement of a client that is gone; without it, it runs on and commits.
-    return {
-        "application_name": f"worker {duty}",
-        "client_min_messages": "warning",
-        "default_transaction_isolation": "read committed",
-        "client_connection_check_interval": "1000",
-        **more,
-    }
+    @asynccontextmanager
+    async def _call(self) -> AsyncIterator[Any]:
+        async with borrowed(self, CONTROL_SECONDS) as connection:
+            try:
+                yield connection
+            except TimeoutError as error:  # one connection went quiet, so the others may be dead as well
+                await self.note(error)
+                raise
 
-
-async def register(connection: Connection, me: int, duty: str) -> None:
-    """Enter the connection's (pid, backend_start) under this process."""
-    row = await connection.fetchrow("select * from worker.register_backend($1, $2)", me, duty, timeout=CONTROL_SECONDS)
-    assert row is not None
-    connection.backend_start = row["backend_start"]
+    async def note(self, error: BaseException) -> None:
+        """Of an error on one of its connections: the address may lead to another server by now."""
+        sqlstate = getattr(error, "sqlstate", None)
+        if sqlstate not in _ELSEWHERE and not isinstance(error, TimeoutError):
+            return
+        await self.expire_connections()
+        if time.monotonic() - self._replaced_at > 1:
+            _log.info("pool.replaced", error=type(error).__name__, sqlstate=sqlstate)
+        self._replaced_at = time.monotonic()
 
 
 class Database:
     """The two pools of one process.
 
     Args:
-        url: for control connections.
-        steps_url: for step connections; another one where `url` is a pooler.
+        way: for control connections.
+        steps_way: for step connections; another one where `way` leads through a transaction pooler.
         steps: size of the step pool.
         search_path: where unqualified function names resolve in steps.
     """
 
-    def __init__(self, url: str, steps_url: str, steps: int, search_path: str) -> None:
-        self._url = url
-        self._steps_url = steps_url
+    def __init__(self, way: Way | str, steps_way: Way | str, steps: int, search_path: str) -> None:
+        self.ways = as_way(way), as_way(steps_way)
         self._steps = steps
         self._search_path = search_path
-        self.control: asyncpg.Pool[asyncpg.Record]
-        self.steps: asyncpg.Pool[asyncpg.Record]
+        self.control: Pool
+        self.steps: Pool
 
     async def open(self, me: int) -> None:
         """Open both pools under process `me`; they connect when they are first used."""
-        self.control = await self._pool(
-            self._url, "control", CONTROL_CONNECTIONS, me, command_timeout=CONTROL_SECONDS, statement_timeout="30s"
+        control, steps = self.ways
+        self.control = await _pool(
+            control, "control", CONTROL_CONNECTIONS, me, {"statement_timeout": "30s"}, command_timeout=CONTROL_SECONDS
         )
-        self.steps = await self._pool(
-            self._steps_url, "step", self._steps, me, reset=Connection.restore, search_path=self._search_path
-        )
+        self.steps = await _pool(steps, "step", self._steps, me, {"search_path": self._search_path}, strangers=True)
 
     async def close(self) -> None:
         """Close both pools, by force when they do not close by themselves."""
@@ -152,47 +136,75 @@ class Database:
             except DATABASE_ERRORS:
                 pool.terminate()
 
-    async def _pool(
-        self,
-        url: str,
-        duty: str,
-        size: int,
-        me: int,
-        *,
-        command_timeout: float | None = None,
-        reset: Callable[[Any], Awaitable[None]] | None = None,
-        **settings: str,
-    ) -> "asyncpg.Pool[asyncpg.Record]":
-        async def enter(connection: Any) -> None:
-            await register(connection, me, duty)
-            if reset is not None:
-                await connection.execute(INTACT, timeout=CONTROL_SECONDS)
+    def terminate(self) -> None:
+        """End every connection here and now; calls that wait for an answer fail."""
+        self.control.terminate()
+        self.steps.terminate()
 
-        pool = await asyncpg.create_pool(
-            url,
-            min_size=0,  # a floor would be restored with a traceback in the log while the database is away
-            max_size=size,
-            timeout=CONNECT_SECONDS,
-            command_timeout=command_timeout,
-            connection_class=Connection,
-            init=enter,
-            reset=reset,
-            server_settings=_settings(duty, **settings),
-        )
-        assert pool is not None
-        return pool
+
+async def _pool(
+    way: Way,
+    duty: str,
+    size: int,
+    me: int,
+    settings: dict[str, str],
+    *,
+    command_timeout: float | None = None,
+    strangers: bool = False,
+) -> Pool:
+    async def enter(connection: Any) -> None:
+        await connection.prepare_for(way, settings)
+        if way.keeps:  # else it is no session of ours: whoever ended it would end a stranger's
+            await register(connection, me, duty)
+        if strangers and way.keeps:
+            await reset.prepare(connection)
+
+    pool = Pool(
+        min_size=0,  # a floor would be restored with a traceback in the log while the database is away
+        max_size=size,
+        max_queries=50_000,
+        max_inactive_connection_lifetime=300.0,
+        command_timeout=command_timeout,
+        init=enter,
+        reset=Connection.restore if strangers and way.keeps else None,
+        loop=None,
+        connection_class=Connection,
+        record_class=asyncpg.Record,
+        **way.arguments(duty, settings),
+    )
+    pool.way = way
+    await pool
+    return pool
 
 
 @asynccontextmanager
-async def borrowed(pool: "asyncpg.Pool[asyncpg.Record]", seconds: float = ACQUIRE_SECONDS) -> AsyncIterator[Any]:
-    """A connection of a pool; waiting for it has a deadline."""
-    connection = await pool.acquire(timeout=seconds)
+async def borrowed(
+    pool: asyncpg.Pool,
+    seconds: float = ACQUIRE_SECONDS,
+    told: Callable[[list[str]], None] | None = None,
+    locks: bool = True,
+) -> AsyncIterator[Any]:
+    """A connection of a pool; waiting for it has a deadline.
+
+    Args:
+        told: called with the kinds of what was left behind on a step connection, when anything was.
+        locks: whether advisory locks are looked for, too.
+    """
+    connection: Any = await pool.acquire(timeout=seconds)
+    if told is not None:
+        connection.lend(told, locks)
     try:
         yield connection
+    except asyncpg.PostgresError as error:
+        if isinstance(pool, Pool):
+            await pool.note(error)
+        raise
     finally:
         # A release that is itself cancelled would leave the connection lent for ever. One that fails has ended the
         # connection, which is no news about the work that was done on it.
-        with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+        with suppress(*DATABASE_ERRORS):
+            if told is not None and connection.is_in_transaction():
+                told(["transaction"])  # the pool rolls it back before anybody else could see it
             await asyncio.shield(pool.release(connection, timeout=RELEASE_SECONDS))
 
 

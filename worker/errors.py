@@ -8,6 +8,7 @@ WorkerError
 ├── EmbeddedError          the private Postgres could not be started or stopped
 ├── DatabaseUnreachable    no connection within the time given
 ├── ProcessDead            this process was declared dead by another; it must come back under a new id
+├── Stuck                  this process cannot heal itself; the watchdog ended it
 └── JobError               one job ends, the daemon goes on
     ├── Permanent          said by an author: do not try again
     │   └── InvalidJob     the row itself is wrong (payload, placeholder, argument)
@@ -64,6 +65,10 @@ class DatabaseUnreachable(WorkerError):
 
 class ProcessDead(WorkerError):
     """Another process declared this one dead; its id is never used again."""
+
+
+class Stuck(WorkerError):
+    """Nothing is claimed any more although the database answers: another process must take over."""
 
 
 class JobError(WorkerError):

@@ -7,14 +7,15 @@ from collections.abc import Mapping
 from typing import Any
 
 import asyncpg
-import orjson
 import structlog
 
 from worker import migrations
-from worker.database import DATABASE_ERRORS, borrowed
+from worker.database import DATABASE_ERRORS, Database, borrowed
 from worker.errors import SchemaError
+from worker.job_queue import JobQueue, profile
 from worker.listener import Listener
 from worker.metrics import Metrics
+from worker.way import Pooler
 
 SAMPLE_EVERY = 5.0
 SHARE = 50  # a sample that took long is followed by a pause of so many times its length
@@ -27,7 +28,8 @@ _log = structlog.get_logger()
 class Gauges:
     """Samples the queue, so that a scrape costs no query, however many scrape."""
 
-    def __init__(self, control: "asyncpg.Pool[asyncpg.Record]", metrics: Metrics) -> None:
+    def __init__(self, queue: JobQueue, control: "asyncpg.Pool[asyncpg.Record]", metrics: Metrics) -> None:
+        self._queue = queue
         self._control = control
         self._metrics = metrics
         self._next_at = 0.0
@@ -39,7 +41,7 @@ class Gauges:
             return
         began = time.monotonic()
         try:
-            found = orjson.loads(await self._control.fetchval("select worker.health()"))
+            found = await self._queue.health()
         except DATABASE_ERRORS:
             self._metrics.queue_unknown()
             raise
@@ -72,9 +74,7 @@ def _summed(types: list[dict[str, Any]], metrics: Metrics) -> Mapping[str, tuple
     return {label: (pending[label], running[label], due[label]) for label in due}
 
 
-async def tell_profile(
-    control: "asyncpg.Pool[asyncpg.Record]", steps: "asyncpg.Pool[asyncpg.Record]", listener: Listener
-) -> None:
+async def tell_profile(database: Database, listener: Listener) -> None:
     """Write once what the connections can do, as soon as the listener's first test has an answer."""
     try:
         async with asyncio.timeout(TESTED_SECONDS):
@@ -82,18 +82,14 @@ async def tell_profile(
     except TimeoutError:
         pass
     try:
-        told, step_pooler = await _profile(control), (await _profile(steps))["pooler"]
+        async with borrowed(database.control) as connection:
+            told = await profile(connection)
     except DATABASE_ERRORS as error:
         sqlstate = getattr(error, "sqlstate", None)
         _log.warning("duty.failed", duty="profile", error=type(error).__name__, sqlstate=sqlstate)
         return
-    listens = "heard" if listener.hearing else "deaf" if listener.tested.is_set() else "untested"
-    _log.info("service.profile", **told, step_pooler=step_pooler, listener=listens)
-
-
-async def _profile(pool: "asyncpg.Pool[asyncpg.Record]") -> dict[str, Any]:
-    async with borrowed(pool) as connection:
-        told: dict[str, Any] = orjson.loads(await connection.fetchval("select worker.profile()"))
-        # A pooler gives its clients keys of its own to cancel by, so the pid they were told is no backend's.
-        told["pooler"] = told.pop("pid") != connection.get_server_pid()
-        return told
+    del told["pid"]
+    way, steps_way = database.ways
+    judged_by = "session" if steps_way.pooler is Pooler.NONE else "lease"
+    _log.info("service.profile", **told, pooler=way.pooler.value, step_pooler=steps_way.pooler.value,
+              listener=listener.state, judged_by=judged_by)  # fmt: skip

@@ -1,6 +1,7 @@
 """The queue as the daemon sees it: one method for each SQL function it calls.
 
-The only module that knows their names, but for what the lease says on its own connection.
+Of the daemon the only module that knows their names, but for what goes over connections of another kind: the lease's
+own and those of steps.
 """
 
 from collections import Counter
@@ -68,13 +69,15 @@ class JobQueue:
         self._batch_of: dict[int, int] = {}
         self.open_batch = 0  # read by the lease's thread
 
-    async def claim(self, n: int) -> Claimed:
-        """Claim up to `n` due rows.
+    async def claim(self, n: int, types: Sequence[str] | None = None) -> Claimed:
+        """Claim up to `n` due rows, of all this process's types or of some.
 
         Raises:
             ProcessDead: this process was declared dead.
         """
-        batch, (row,) = await self._numbered("select * from worker.claim($1, $2, $3, $4)", self.types, n)
+        batch, (row,) = await self._numbered(
+            "select * from worker.claim($1, $2, $3, $4)", self.types if types is None else types, n
+        )
         jobs = self._hold(batch, row["jobs"])
         return Claimed(jobs, row["parked"], row["xmin"], row["xmax"], row["next_due"])
 
@@ -180,6 +183,10 @@ class JobQueue:
         assert row is not None
         return Pruned(row["last"] or after, row["gone"], row["more"])
 
+    async def health(self) -> dict[str, Any]:
+        """What gauges are sampled from: counts and ages by type, and the oldest transaction, spans in seconds."""
+        return _read(await self._control.fetchval("select worker.health()"))
+
     async def leave(self) -> None:
         """The process stops in good order and holds nothing any more."""
         await self._control.execute("select worker.leave($1)", self.me)
@@ -218,3 +225,18 @@ class JobQueue:
 
     def _note_open(self) -> None:
         self.open_batch = min((*self._held, *self._unanswered), default=self._batch)
+
+
+async def try_claim(connection: asyncpg.Connection, me: int, types: Sequence[str]) -> None:
+    """Do what a claim does, for no rows; raises as it does."""
+    await connection.fetchrow("select * from worker.claim($1, 0, $2, 0)", me, list(types))
+
+
+async def profile(connection: asyncpg.Connection) -> dict[str, Any]:
+    """What a connection of any pool can do."""
+    return _read(await connection.fetchval("select worker.profile()"))
+
+
+def _read(text: str) -> dict[str, Any]:
+    found: dict[str, Any] = orjson.loads(text)
+    return found

@@ -11,20 +11,31 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any
+from typing import Any, Self
 
 import asyncpg
 import structlog
 
-from worker.database import DATABASE_ERRORS, Connection, connect, is_transient, register
+from worker.connection import Connection, Pace, Patience, backoff, connect, register
+from worker.database import DATABASE_ERRORS, is_transient
+from worker.judge import Judge
+from worker.way import Way, as_way
 
-YOUNG_SECONDS = 5.0  # a session younger than this says nothing about lapsed leases
+BEAT_SECONDS = 5.0  # a beat that takes longer has gone astray, however slow the way is
+ANSWER_SECONDS = 3.0
+AGAIN_SECONDS = 1.0  # most, between attempts to connect
 WATCH_SECONDS = 0.1
 ASK_SECONDS = 0.5
+
+_BEAT = "select alive, stops, null::bigint as id from worker.beat($1, $2)"
+_BEAT_AND_LOOK = """
+    select b.alive, b.stops, s.id, s.missing, s.lapsed
+    from worker.beat($1, $2) b left join worker.suspects($1) s on s.missing or s.lapsed
+"""
 
 _log = structlog.get_logger()
 # CLOCK_BOOTTIME goes on while the machine sleeps; where it is missing, monotonic time is the next best.
@@ -44,6 +55,10 @@ class Terms:
     missing: float
     lease: float
 
+    def behind_a_pooler(self) -> Self:
+        """Nobody sees our session there, and others judge by the lease alone: the fence may wait for most of it."""
+        return replace(self, fence=self.lease * 2 / 3)
+
 
 @dataclass(frozen=True, slots=True)
 class Events:
@@ -60,16 +75,23 @@ class Lease:
     """One process's lease.
 
     Args:
-        url: a direct or session connection.
+        way: past any pooler where there is such a way; behind one in transaction mode no session shows that we live.
 
     Attributes:
         open_batch: gives the lowest claim call still held; called from the thread.
         me: the process's id, once registered.
     """
 
-    def __init__(self, url: str, terms: Terms, events: Events, *, version: str, types: list[str], slots: int) -> None:
-        self._url = url
-        self._terms = terms
+    def __init__(
+        self, way: Way | str, terms: Terms, events: Events, *, version: str, types: list[str], slots: int
+    ) -> None:
+        self._way = as_way(way)
+        self._terms = terms if self._way.keeps else terms.behind_a_pooler()
+        self._judge = Judge(terms.missing, pooled=not self._way.keeps)
+        # A beat that went astray is to be found early enough for another one before the fence.
+        most = min(self._terms.fence * 0.9, BEAT_SECONDS)
+        self._pace = Pace((self._terms.fence - terms.beat) / 2, most)
+        self._patience = Patience(most)
         self._about = (version, types, slots)
         self._events = events
         self._loop = asyncio.get_running_loop()
@@ -77,12 +99,7 @@ class Lease:
         self._thread = threading.Thread(target=self._run, name="lease", daemon=True)
         self._stopping = threading.Event()
         self._confirmed = _now()
-        self._fenced = False
-        self._failing = False
-        self._dead = False
-        self._seen_missing: dict[int, float] = {}
-        self._seen_lapsed: dict[int, float] = {}
-        self._session_at = _now()
+        self._fenced = self._failing = self._dead = False
         self.open_batch: Callable[[], int] = lambda: 0
         self.me = 0
 
@@ -102,6 +119,11 @@ class Lease:
         """True while a beat was confirmed within `fence` seconds; outside effects ask this inline."""
         return not self._dead and _now() - self._confirmed <= self._terms.fence
 
+    @property
+    def answered(self) -> bool:
+        """True while the database answers; the fence may be too long to tell."""
+        return self.held and _now() - self._confirmed <= max(ANSWER_SECONDS, 3 * self._terms.beat)
+
     def _run(self) -> None:
         try:
             asyncio.run(self._live())
@@ -112,22 +134,29 @@ class Lease:
     async def _live(self) -> None:
         watcher = asyncio.create_task(self._watch())
         connection: Connection | None = None
+        failures = 0
         try:
             while not self._stopping.is_set() and not self._dead:
                 connection = await self._turn(connection)
-                await asyncio.sleep(self._terms.beat)
+                failures = 0 if connection else failures + 1
+                await asyncio.sleep(self._pause(failures))
         finally:
             watcher.cancel()
             if connection is not None:
                 with suppress(*DATABASE_ERRORS):
                     await connection.close(timeout=1)
 
+    def _pause(self, failures: int) -> float:
+        # Back well before others call us missing, and not all of a fleet at once.
+        return backoff(failures, min(AGAIN_SECONDS, self._terms.missing / 3)) if failures else self._terms.beat
+
     async def _turn(self, connection: Connection | None) -> Connection | None:
         try:
-            async with asyncio.timeout(self._terms.fence * 0.9):
-                connection = connection or await self._connect()
+            if connection is None:
+                async with self._patience.attempt():
+                    connection = await self._connect()
+            async with self._pace.answer():
                 await self._beat(connection)
-                await self._judge(connection)
         except DATABASE_ERRORS as error:
             self._missed(error)
             if connection is not None:
@@ -141,11 +170,11 @@ class Lease:
             _log.warning("lease.beat_missed", error=type(error).__name__, sqlstate=getattr(error, "sqlstate", None))
         self._failing = True
         if not self._registered.done() and not is_transient(error):
-            self._loop.call_soon_threadsafe(_fail, self._registered, error)
+            self._loop.call_soon_threadsafe(_end, self._registered, 0, error)
             self._stopping.set()
 
     async def _connect(self) -> Connection:
-        connection = await connect(self._url, "beat", statement_timeout="5s")
+        connection = await connect(self._way, "beat", statement_timeout="5s")
         try:
             await self._enter(connection)
         except BaseException:
@@ -158,43 +187,41 @@ class Lease:
             version, types, slots = self._about
             lease = timedelta(seconds=self._terms.lease)
             self.me = await connection.fetchval(
-                "select worker.register($1, $2, $3, $4, $5, $6)",
-                socket.gethostname(), os.getpid(), version, types, slots, lease,
+                "select worker.register($1, $2, $3, $4, $5, $6, $7)",
+                socket.gethostname(), os.getpid(), version, types, slots, lease, not self._way.keeps,
             )  # fmt: skip
-        await register(connection, self.me, "beat")
-        self._session_at = _now()
-        self._seen_missing.clear()
-        self._seen_lapsed.clear()
+        if self._way.keeps:
+            await register(connection, self.me, "beat")
+        self._judge.begin(_now())
 
     async def _beat(self, connection: Connection) -> None:
         sent = _now()
-        row = await connection.fetchrow("select * from worker.beat($1, $2)", self.me, self.open_batch())
-        assert row is not None
-        if not row["alive"]:
+        rows = await self._said(connection)
+        if not rows[0]["alive"]:
             self._dead = True
             self._tell(self._events.dead)
             return
         self._confirmed = sent  # counted from when it was sent: until then the session was there for all to see
         if not self._registered.done():
-            self._loop.call_soon_threadsafe(_succeed, self._registered, self.me)
+            self._loop.call_soon_threadsafe(_end, self._registered, self.me)
         if self._fenced:
             self._fenced = False
             self._tell(self._events.confirmed)
-        if row["stops"]:  # every time: the claim that it stops may not have been answered yet
-            self._tell(self._events.stops, row["stops"])
+        if rows[0]["stops"]:  # every time: the claim that it stops may not have been answered yet
+            self._tell(self._events.stops, rows[0]["stops"])
+        for process in self._judge.gone({row["id"]: dict(row) for row in rows if row["id"] is not None}, _now()):
+            self._tell(self._events.suspect, process)
 
-    async def _judge(self, connection: Connection) -> None:
-        for row in await connection.fetch("select * from worker.suspects($1)", self.me):
-            if self._gone(row):
-                self._tell(self._events.suspect, row["id"])
-
-    def _gone(self, row: asyncpg.Record) -> bool:
-        now = _now()
-        missing = _since(self._seen_missing, row["id"], row["missing"], now)
-        # The server's clock may jump; whoever lives then renews its lease at its next beat, which is waited for.
-        lapsed = _since(self._seen_lapsed, row["id"], row["lapsed"], now)
-        unbroken = now - self._session_at
-        return missing >= self._terms.missing or (lapsed >= self._terms.missing and unbroken >= YOUNG_SECONDS)
+    async def _said(self, connection: Connection) -> Sequence[asyncpg.Record]:
+        # Both in one round trip: on a slow way a second one could cost the lease.
+        mine = self.me, self.open_batch()
+        try:
+            return await connection.fetch(_BEAT_AND_LOOK, *mine)
+        except asyncpg.PostgresError as error:
+            if is_transient(error) or connection.is_closed():
+                raise
+            _log.warning("lease.not_judged", error=type(error).__name__, sqlstate=error.sqlstate)
+        return await connection.fetch(_BEAT, *mine)  # trouble with the others must not end our own beat
 
     async def _watch(self) -> None:
         """Fence ourselves in time, also while a connection attempt hangs."""
@@ -213,19 +240,10 @@ class Lease:
             self._loop.call_soon_threadsafe(event, *about)
 
 
-def _since(seen: dict[int, float], process: int, true: bool, now: float) -> float:
-    """Seconds for which something was seen of a process without a break."""
-    if not true:
-        seen.pop(process, None)
-        return 0.0
-    return now - seen.setdefault(process, now)
-
-
-def _succeed(future: "asyncio.Future[int]", me: int) -> None:
-    if not future.done():
+def _end(future: "asyncio.Future[int]", me: int, error: BaseException | None = None) -> None:
+    if future.done():
+        return
+    if error is None:
         future.set_result(me)
-
-
-def _fail(future: "asyncio.Future[int]", error: BaseException) -> None:
-    if not future.done():
+    else:
         future.set_exception(error)

@@ -1,19 +1,23 @@
 """The listener: hears rings, proves that it hears, and comes back when its connection is lost."""
 
 import asyncio
-import random
 import secrets
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, Literal
 
 import structlog
 
-from worker.database import DATABASE_ERRORS, connect, register
+from worker.connection import backoff, connect, register
+from worker.database import DATABASE_ERRORS
+from worker.way import Way, as_way
 
+AGAIN_SECONDS = 5.0  # most, between attempts to connect
 TEST_EVERY = 60.0  # seconds; it also finds a connection that is only half there
 TEST_SECONDS = 2.0
+
+_CURE = "set database.direct_url to a direct or session address; until then jobs start at the next poll"
 
 _log = structlog.get_logger()
 
@@ -22,27 +26,26 @@ class Listener:
     """LISTEN on a connection of its own that does nothing else; polling stays the guarantee.
 
     Args:
-        url: a direct or session connection.
+        way: past any pooler where there is such a way; behind one in transaction mode nobody listens.
         me: the process that rings are addressed to.
         on_ring: called with True when a ring is for this process, with False when it is for another.
-        ring: rings with a nonce from another connection, for the self-test: behind a transaction pooler LISTEN
-            succeeds and hears nothing.
+        ring: rings with a nonce from another connection, for the self-test.
         on_test: called after each test with the seconds from ring to hearing, None when nothing was heard.
 
     Attributes:
         hearing: whether the last test was heard, on this very connection.
-        tested: set after the first test.
+        tested: set after the first test, or when there will be none.
     """
 
     def __init__(
         self,
-        url: str,
+        way: Way | str,
         me: int,
         on_ring: Callable[[bool], None],
         ring: Callable[[str], Awaitable[None]],
         on_test: Callable[[float | None], None] = lambda seconds: None,
     ) -> None:
-        self._url = url
+        self._way = as_way(way)
         self._me = str(me)
         self._on_ring = on_ring
         self._ring = ring
@@ -52,22 +55,34 @@ class Listener:
         self.hearing = False
         self.tested = asyncio.Event()
 
+    @property
+    def state(self) -> Literal["refused", "untested", "heard", "deaf"]:
+        """What the last test came to; refused where listening would be in vain, and a trace on strangers' sessions."""
+        if not self._way.keeps:
+            return "refused"
+        return "heard" if self.hearing else "deaf" if self.tested.is_set() else "untested"
+
     async def run(self) -> None:
         """Listen, for ever; reconnect with jittered backoff."""
-        pause = 0.1
+        if self.state == "refused":
+            _log.warning("listener.refused", reason="a transaction pooler is on the way", cure=_CURE)
+            self.tested.set()
+            return
+        failures = 0
         while True:
             try:
+                failures += 1
                 await self._listen()
-                pause = 0.1
             except DATABASE_ERRORS as error:
                 _log.info("listener.lost", error=type(error).__name__)
+            if self.hearing:
+                failures = 0
             self.hearing = False
             self._on_ring(True)  # what was missed meanwhile is found by looking
-            await asyncio.sleep(pause * random.uniform(0.5, 1.0))
-            pause = min(pause * 2, 5.0)
+            await asyncio.sleep(backoff(failures, AGAIN_SECONDS))
 
     async def _listen(self) -> None:
-        connection = await connect(self._url, "listen")
+        connection = await connect(self._way, "listen")
         closed = asyncio.Event()
         connection.add_termination_listener(lambda _: closed.set())
         try:
@@ -86,7 +101,7 @@ class Listener:
             if self.hearing and not heard:
                 raise TimeoutError("a listener that heard before hears nothing")
             if not heard:
-                _log.warning("listener.deaf", cure="set database.direct_url to a direct or session address")
+                _log.warning("listener.deaf", cure=_CURE)
             self.hearing = heard
             self.tested.set()
             with suppress(TimeoutError):

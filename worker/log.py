@@ -65,6 +65,11 @@ def register_secrets(values: Iterable[str]) -> None:
     _any_secret = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
 
 
+def starred(text: str) -> str:
+    """`text` without the registered secrets."""
+    return text if _any_secret is None else _any_secret.sub(STARS, text)
+
+
 def job_fields(job: Job) -> dict[str, Any]:
     """What every line about a job carries; made when a line is written, not for every job."""
     return {
@@ -77,8 +82,7 @@ def job_fields(job: Job) -> dict[str, Any]:
 
 def safe(text: str) -> str:
     """`text` without secrets, without what a terminal would obey, and not endless."""
-    if _any_secret is not None:
-        text = _any_secret.sub(STARS, text)
+    text = starred(text)
     # Cut before the patterns run: a value of megabytes must not cost seconds.
     cut = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}… ({len(text)} characters)"
     masked = mask(cut)

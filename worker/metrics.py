@@ -114,6 +114,7 @@ class Metrics:
         )
         self.rescues = self._counter("worker_rescues_total", "Jobs taken over from dead processes.")
         self.outbound = self._counter("worker_outbound_total", "Outgoing HTTP calls.", ["job_type", "result"])
+        self.breaker = self._gauge("worker_breaker_open", "1 while calls are held back: nobody answers.", ["job_type"])
 
     def _define_process(self) -> None:
         self.database_errors = self._counter("worker_database_errors_total", "Errors of SQL.", ["sqlstate_class"])

@@ -1,4 +1,6 @@
-"""What systemd is told (Type=notify): READY=1 when the daemon claims, STOPPING=1 when it drains; elsewhere nothing."""
+"""What systemd is told (Type=notify): READY=1 when the daemon claims, STOPPING=1 when it drains, WATCHDOG=1 while it is
+well. Elsewhere nothing.
+"""
 
 import asyncio
 import os
@@ -13,6 +15,13 @@ def told(asked: asyncio.Event) -> Callable[[int], None]:
     watching = asyncio.ensure_future(asked.wait())
     watching.add_done_callback(lambda done: None if done.cancelled() else notify("STOPPING=1"))
     return lambda _: notify("READY=1")
+
+
+def watchdog_seconds() -> float | None:
+    """How long systemd waits for WATCHDOG=1 (WatchdogSec=), if it does."""
+    microseconds, pid = os.environ.get("WATCHDOG_USEC", ""), os.environ.get("WATCHDOG_PID", "")
+    meant = not pid or pid == str(os.getpid())
+    return int(microseconds) / 1e6 if microseconds.isdecimal() and int(microseconds) and meant else None
 
 
 def notify(state: str) -> None:

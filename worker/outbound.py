@@ -16,9 +16,9 @@ from typing import Any
 
 import httpcore2
 import httpx2
-import orjson
 from standardwebhooks import Webhook
 
+from worker import exact
 from worker.errors import JobError
 
 READ_BYTES = 65_536  # of an answer's body; what follows is not read
@@ -104,7 +104,7 @@ class Answer:
         """
         if not self.whole:
             raise TooLarge(f"the answer {self.status} is larger than {READ_BYTES} bytes")
-        return orjson.loads(self.body)
+        return exact.loads(self.body.decode())
 
 
 @dataclass(frozen=True)

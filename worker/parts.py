@@ -1,21 +1,25 @@
 """The parts of one life of the process, and how they are wired."""
 
 import asyncio
+import time
 from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any
 
 import structlog
 
 from worker.bell import Bell
+from worker.breaker import Breakers
 from worker.config import Config, JobType
+from worker.connection import connect
 from worker.context import Context
-from worker.database import Database
+from worker.database import DATABASE_ERRORS, Database
 from worker.errors import CancelRequested, Interrupted, ProcessDead
 from worker.executor import Executor
 from worker.handlers import build, fallbacks
 from worker.health import CHECK_EVERY, SAMPLE_EVERY, Gauges, tell_profile
 from worker.job import Job
-from worker.job_queue import JobQueue
+from worker.job_queue import JobQueue, try_claim
+from worker.lease import Lease
 from worker.listener import Listener
 from worker.metrics import Metrics
 from worker.outbound import Outbound
@@ -25,8 +29,10 @@ from worker.pulse import Pulse, Rounds
 from worker.report import Reporter
 from worker.settler import Settler
 from worker.upkeep import Rescue, every, sweep
+from worker.watchdog import Watched, place
 
 ROUND_SECONDS = 5.0  # beyond three polls, after which claims count as stuck
+PROBE_SECONDS = 10.0
 
 _log = structlog.get_logger()
 
@@ -35,7 +41,6 @@ class Parts:
     """Everything that works under one process id.
 
     Args:
-        direct: the address of a direct or session connection.
         dead: to be set when the database says that this process was declared dead.
     """
 
@@ -47,22 +52,19 @@ class Parts:
         metrics: Metrics,
         *,
         me: int,
-        direct: str,
         dead: asyncio.Event,
     ) -> None:
         self._config = config
         self._types = types
         self._database = database
         self._metrics = metrics
-        self._direct = direct
         self._dead = dead
         self.outbound = Outbound()
-        # Switched off as a whole, only what has a fallback is claimed.
-        on = config.worker.enabled
-        self.queue = JobQueue(database.control, me, [name for name, each in types.items() if on or each.fallback])
-        self.settler = Settler(self.queue)
+        self.queue = JobQueue(database.control, me, config.claimed)
+        self.settler = Settler(self.queue, metrics.database_error)
         self.reporter = Reporter(metrics, types, config.worker.log_slow)
-        self.gauges = Gauges(database.control, metrics)
+        self._calls = Breakers(self.outbound, self.reporter.breaker)
+        self.gauges = Gauges(self.queue, database.control, metrics)
         self.pulse = Pulse(metrics)
         metrics.slots.set(config.worker.concurrency)
 
@@ -73,7 +75,7 @@ class Parts:
             DeclarationError: a declared function or coroutine is missing or takes other arguments.
         """
         settings = self._config.worker
-        handlers = await build(self._types, self._database.steps, self.outbound)
+        handlers = await build(self._types, self._database.steps, self._calls)
         self.executor = Executor(
             self._types,
             {name: self.pulse.watched(name, handler) for name, handler in handlers.items()},
@@ -81,10 +83,11 @@ class Parts:
             settler=self.settler,
             reporter=self.reporter,
             concurrency=settings.concurrency,
-            fallbacks=fallbacks(self._types, self.outbound),
+            connections=self._config.database.steps,
+            fallbacks=fallbacks(self._types, self._calls),
             master=settings.enabled,
         )
-        self.listener = Listener(self._direct, self.queue.me, self._ring, self.queue.test_ring, self._heard)
+        self.listener = Listener(self._database.ways[1], self.queue.me, self._ring, self.queue.test_ring, self._heard)
         self.bell = Bell(self.queue, settings.poll, lambda: self.listener.hearing and settings.wake == "ring")
         self.poller = Poller(
             self.queue,
@@ -93,9 +96,11 @@ class Parts:
             self._metrics,
             concurrency=settings.concurrency,
             prefetch=settings.prefetch,
+            graphs=[name for name, each in self._types.items() if each.kind == "steps"],
+            connections=self._config.database.steps,
         )
         self.rescue = Rescue(self.queue, self.poller)
-        self.rounds = Rounds(self.poller, settings.concurrency, 3 * settings.poll + ROUND_SECONDS)
+        self.rounds = Rounds(self.poller, self.poller.slots, 3 * settings.poll + ROUND_SECONDS)
         self.pulse.beat = self.rounds.note
 
     def duties(self, scraped: bool) -> list[Coroutine[Any, Any, None]]:
@@ -105,7 +110,7 @@ class Parts:
             self.settler.run(),
             self.listener.run(),
             self.pulse.run(),
-            tell_profile(self._database.control, self._database.steps, self.listener),
+            tell_profile(self._database, self.listener),
             self._every(min(poll, 1.0), self._sweep),
             self._every(1.0, self._sums),
             self._every(PRUNE_SECONDS, self._prune),
@@ -117,6 +122,30 @@ class Parts:
                 self._every(CHECK_EVERY, self.gauges.check_schema),
             ]
         return duties
+
+    def watched(self, polling: "asyncio.Task[None]", lease: Lease) -> Watched:
+        """What the watchdog is to know of this life."""
+
+        def stands() -> dict[str, Any]:
+            looked = round(time.monotonic() - self.poller.looked_at, 1)
+            return {"stands": "claims", "at": place(polling), "seconds": looked, "in_hand": self.poller.in_hand,
+                    "lease_held": lease.held, "idle_connections": self._database.control.get_idle_size()}  # fmt: skip
+
+        return Watched(lambda: not self.queue.types or self.rounds.turning(), self._could_claim, stands)
+
+    async def _could_claim(self) -> bool:
+        try:
+            async with asyncio.timeout(PROBE_SECONDS):
+                for way in set(self._database.ways):
+                    connection = await connect(way, "probe")
+                    try:
+                        await try_claim(connection, self.queue.me, self.queue.types)
+                    finally:
+                        connection.terminate()
+        except DATABASE_ERRORS as error:
+            # Declared dead, and the lease's thread has not noticed: that is no fault of the database.
+            return getattr(error, "sqlstate", None) == "WK006"
+        return True
 
     def claims_go_round(self) -> bool:
         """Whether claims are made as they should; where everything is switched off none should."""
@@ -160,7 +189,7 @@ class Parts:
         self.reporter.summary()
 
     def _ring(self, for_me: bool) -> None:
-        self.bell.ring(for_me)
+        self.bell.heard(for_me)
 
     def _heard(self, seconds: float | None) -> None:
         self._metrics.listen_roundtrip.set(float("nan") if seconds is None else seconds)

@@ -56,6 +56,10 @@ class Rounds:
         self.note()
         return time.monotonic() - max(self._poller.looked_at, self._full_at) <= self._seconds
 
+    def turning(self) -> bool:
+        """True while the loop goes round, though the server may refuse each claim: that is not the loop's fault."""
+        return self.lately() or time.monotonic() - self._poller.refused_at <= self._seconds
+
 
 class Pulse:
     """Measures the loop's lag, and names the job types that may have caused it: one that ran and did not give way.

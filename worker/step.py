@@ -5,27 +5,40 @@ is sent again under the same claim, waits for its orphan and finds the mark.
 """
 
 import asyncio
+import re
 import time
+from collections import Counter
 from collections.abc import Awaitable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import asyncpg
 import orjson
 import structlog
 
-from worker.database import DATABASE_ERRORS, Connection, borrowed, is_transient, persistently
+from worker.connection import Connection
+from worker.database import DATABASE_ERRORS, borrowed, is_transient, persistently
 from worker.errors import CancelRequested, JobError, LostClaim, StepTimeout
 from worker.job import Job
 from worker.job_queue import JobQueue, OpenStep
+from worker.log import job_fields
 from worker.outcome import clean
 
 RACES = 3  # repeats after a deadlock or serialization failure
-_FINAL = ("40001", "40P01", "55P03", "57014")  # passing for the queue's own calls, but said by the function itself here
+_RACE = ("40001", "40P01")
+_FINAL = (*_RACE, "55P03", "57014")  # passing for the queue's own calls, but said by the function itself here
 CANCEL_SECONDS = 0.5  # what a cancelled statement is given before its connection is ended
 END_SECONDS = 5.0
 DEFAULT_SECONDS = 300.0
+LOOKS = 10  # runs of a step, of a process's first, after which advisory locks are looked for
+LOOK_EVERY = 100  # later
+
+# The frame of worker.run_step in an error's context; the words around name and EXECUTE are in the server's language.
+_RUN_STEP = re.compile(r"^.*\brun_step\(bigint.*$", re.MULTILINE)
+
+_runs: Counter[tuple[str, str]] = Counter()  # by job type and step, which are declared: so many and no more
 
 _log = structlog.get_logger()
 
@@ -122,9 +135,9 @@ class StepRunner:
             except DATABASE_ERRORS as error:
                 self._watch.database_error(error)
                 sqlstate = getattr(error, "sqlstate", None)
-                if sqlstate == "WK010" and time.monotonic() < until:
+                if sqlstate == "WK010" and _marked(error) and time.monotonic() < until:
                     continue
-                if sqlstate in ("40001", "40P01") and races < RACES:
+                if sqlstate in _RACE and races < RACES:
                     races += 1
                 elif sqlstate not in _FINAL and is_transient(error) and time.monotonic() < until:
                     lost += 1
@@ -133,7 +146,8 @@ class StepRunner:
                     raise translated(error, job, call.step, call.timeout) from None
 
     async def _once(self, job: Job, call: Call) -> Any:
-        async with borrowed(self._pool) as connection:
+        told = partial(tell_left, job, step=call.step, function=call.function)
+        async with borrowed(self._pool, told=told, locks=_due(job, call)) as connection:
             await connection.limit(call.timeout)
             sent = asyncio.ensure_future(self._send(connection, job, call))
             try:
@@ -144,6 +158,11 @@ class StepRunner:
             except TimeoutError:  # it caught the server's timeout, and asyncpg's cancel as well
                 await asyncio.shield(self._stop(connection, sent, hard=True))
                 raise StepTimeout(f"step {call.step} did not end at its timeout of {call.timeout:g} s") from None
+            except asyncpg.PostgresError as error:
+                if error.sqlstate in _FINAL or not _from_below(error):
+                    raise
+                self._watch.database_error(error)
+                raise translated(error, job, call.step) from None
             return _decoded(row["result"])
 
     async def _send(self, connection: Connection, job: Job, call: Call) -> asyncpg.Record:
@@ -183,10 +202,38 @@ def _decoded(text: str | None) -> Any:
         return {"not_kept": clean(str(error))}
 
 
+def tell_left(job: Job, left: Sequence[str], **where: str) -> None:
+    """Say what was left behind on a step connection; it is undone by then."""
+    _log.warning("step.leaked", left=list(left), **where, **job_fields(job))
+
+
+def _due(job: Job, call: Call) -> bool:
+    """True when this run of a step is one after which advisory locks are looked for: asking is dear."""
+    _runs[job.job_type, call.step] += 1
+    return _runs[job.job_type, call.step] <= LOOKS or _runs[job.job_type, call.step] % LOOK_EVERY == 0
+
+
+def _marked(error: BaseException) -> bool:
+    # A function may raise any SQLSTATE, ours too. Ours name the schema `worker`, which nobody does by accident; against
+    # a function that wants to be believed this is no guard, nor need it be: it runs with the daemon's own rights.
+    return getattr(error, "schema_name", None) == "worker"
+
+
+def _from_below(error: asyncpg.PostgresError) -> bool:
+    # An ERROR, unlike FATAL, leaves the connection intact. Whatever code it bears (read-only, disk full, dblink's lost
+    # connection), it is the step's when it came out of run_step's EXECUTE, or out of a trigger at the commit.
+    if error.severity_en != "ERROR" or not error.context:
+        return False
+    frames = _RUN_STEP.findall(error.context)
+    return not frames or "EXECUTE" in frames[-1]
+
+
 def translated(error: BaseException, job: Job, step: str, timeout: float = 0.0) -> JobError:
     """An error of the database as what it means for the job."""
     sqlstate = getattr(error, "sqlstate", None)
     named = f"step {step}: {sqlstate or type(error).__name__} {error}"
+    if str(sqlstate).startswith("WK") and not _marked(error):
+        return StepError(named)
     match sqlstate:
         case "WK001":
             return LostClaim(f"claim {job.claim} of job {job.id} is not current")

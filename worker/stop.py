@@ -4,10 +4,15 @@ import asyncio
 import os
 import signal
 import sys
+import threading
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+T = TypeVar("T")
 
 _log = structlog.get_logger()
 
@@ -26,18 +31,25 @@ class Stop:
     def on_signals(self) -> None:
         """Let SIGTERM and SIGINT ask."""
         loop = asyncio.get_running_loop()
-        for wanted in (signal.SIGTERM, signal.SIGINT):
+        for wanted in SIGNALS:
             loop.add_signal_handler(wanted, self.ask)
 
+    @staticmethod
+    def no_more() -> None:
+        """The process ends by itself from here: one more signal must not become its exit code."""
+        loop = asyncio.get_running_loop()
+        for wanted in SIGNALS:
+            loop.remove_signal_handler(wanted)
+            signal.signal(wanted, signal.SIG_IGN)
 
-async def first(work: Coroutine[Any, Any, Any], event: asyncio.Event) -> None:
-    """Wait for whichever comes first; what raises, raises here."""
+
+async def first(work: Coroutine[Any, Any, T], event: asyncio.Event) -> T | None:
+    """Wait for whichever comes first; what raises, raises here. Answers with what the work came to, if it did."""
     working = asyncio.ensure_future(work)
     waiting = asyncio.ensure_future(event.wait())
     try:
         await asyncio.wait({working, waiting}, return_when=asyncio.FIRST_COMPLETED)
-        if working.done():
-            working.result()
+        return working.result() if working.done() else None
     finally:
         for task in (working, waiting):
             task.cancel()
@@ -60,16 +72,21 @@ async def beside(work: Coroutine[Any, Any, None], side: Coroutine[Any, Any, None
         await asyncio.gather(working, siding, return_exceptions=True)
 
 
-async def leave_behind(seconds: float = 1.0) -> None:
-    """End the process here and now if a handler still ignores its cancellation; the loop would wait for it for ever.
+def leave_behind(seconds: float = 1.0, code: int = 0) -> None:
+    """End the process within so many seconds, whatever handlers left behind; Python would wait for ever for a task that
+    ignores its cancellation, and for a thread.
 
     The last thing a program does: its jobs are handed back, and nothing that such a handler still does is accepted.
     """
-    left = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in left:
-        task.cancel()
-    pending = (await asyncio.wait(left, timeout=seconds))[1] if left else set()
-    if pending:
-        _log.error("service.left_behind", tasks=sorted(task.get_name() for task in pending))
-        sys.stdout.flush()
-        os._exit(0)
+    last = threading.Timer(seconds, _end, (asyncio.get_running_loop(), code))
+    last.daemon = True
+    last.start()
+
+
+def _end(loop: asyncio.AbstractEventLoop, code: int) -> None:
+    tasks = sorted(task.get_name() for task in asyncio.all_tasks(loop))
+    main = threading.main_thread()
+    threads = sorted(each.name for each in threading.enumerate() if not each.daemon and each is not main)
+    _log.error("service.left_behind", tasks=tasks, threads=threads)
+    sys.stdout.flush()
+    os._exit(code)

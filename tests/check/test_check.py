@@ -15,6 +15,7 @@ from worker.check.pooler import judged as pooler
 from worker.check.schema import signatures
 from worker.embedded import Embedded
 from worker.migrations import files
+from worker.way import Pooler
 
 JOBS = '[job.fine]\npython = "tests.cli.handlers:fine"\n'
 GRAPH = '[job.graph]\narguments = {n = "n"}\nsteps = { one = { sql = "double" } }\n'
@@ -159,21 +160,29 @@ class TestConnections:
         assert "gives 5" in bad(await examine(configured(tmp_path, dsn, JOBS)))["connections"].said
 
 
+NONE, SESSION, TRANSACTION = Pooler.NONE, Pooler.SESSION, Pooler.TRANSACTION
+
+
 class TestPooler:
     @pytest.mark.parametrize(
-        ("url", "direct", "level"),
+        ("url", "direct", "graphs", "level"),
         [
-            ((7, 7), None, "ok"),
-            ((7, 9), None, "fault"),
-            ((7, 9), (5, 5), "info"),
-            ((7, 7), (5, 6), "fault"),
-            ((7, 7), (5, 5), "ok"),
+            (NONE, None, ["a"], "ok"),
+            (NONE, NONE, ["a"], "ok"),
+            (TRANSACTION, None, ["a"], "fault"),
+            (TRANSACTION, None, [], "warning"),
+            (TRANSACTION, NONE, ["a"], "info"),
+            (TRANSACTION, SESSION, ["a"], "info"),
+            (NONE, TRANSACTION, ["a"], "fault"),
+            (SESSION, None, ["a"], "info"),
         ],
     )
-    def test_by_the_backends_that_handshake_and_answer(
-        self, url: tuple[int, int], direct: tuple[int, int] | None, level: str
+    def test_by_what_is_before_the_addresses(
+        self, url: Pooler, direct: Pooler | None, graphs: list[str], level: str
     ) -> None:
-        assert pooler(url, direct).level == level
+        found = pooler(url, direct, graphs)
+        assert found.level == level
+        assert ("direct_url" in str(found.cure)) == (level in ("fault", "warning"))
 
 
 async def test_notifications_that_do_not_arrive(dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,11 @@
 """Errors are a line that names the cure and an exit code; no traceback, no password."""
 
 import asyncio
+import os
+import re
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import asyncpg
@@ -9,8 +13,10 @@ import pytest
 import structlog
 
 from tests.cli.support import Cli
+from tests.support import ROOT
 from worker import log
-from worker.cli import reach
+from worker.cli import exits, reach
+from worker.cli.app import app
 from worker.cli.verdict import _ADDRESS, _CURES, _NO_TLS, judge, located, logged
 from worker.config.redaction import mask
 from worker.errors import DatabaseUnreachable, DeclarationError, SchemaError
@@ -145,10 +151,32 @@ async def test_missing_database_is_not_waited_for(cli: Cli) -> None:
 
 async def test_address_with_a_bare_slash_in_its_password(cli: Cli) -> None:
     cli.dsn = "postgresql://u:ge/heim@127.0.0.1/x"
-    for answer in (await cli("jobs"), await cli.process("run")):
-        assert answer.code == 2
-        assert "percent-encode" in answer.err
-        assert "heim" not in answer.err
+    for answer in (await cli("jobs"), await cli.process("run"), await cli.process("check", "--config-only")):
+        assert answer.code in (1, 2)
+        assert "environment DATABASE_URL: database.url: is no address: percent-encode" in answer.out + answer.err
+        assert "heim" not in answer.out + answer.err
+
+
+def test_a_daemon_that_crashes_by_a_bug_is_started_again(cli: Cli) -> None:
+    """systemd keeps 2 and 3 down; a bug is neither."""
+    broken = "from worker import life; life.Life._declare = None; from worker.cli import main; main()"
+    command = [sys.executable, "-c", broken, "run", "--config", str(cli.config)]
+    ended = subprocess.run(
+        command, cwd=ROOT, env={**os.environ, "DATABASE_URL": cli.dsn}, capture_output=True, text=True, timeout=60,
+        check=False,
+    )  # fmt: skip
+    assert ended.returncode == exits.BUG, ended.stderr
+    assert "service.crashed" in ended.stderr
+    assert "this is a bug" in ended.stderr
+
+
+def test_the_page_and_the_help_list_every_exit_code() -> None:
+    page = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+    codes = {value for name, value in vars(exits).items() if name.isupper()}
+    assert {int(code) for code in re.findall(r"^\| (\d+) \|", page, re.MULTILINE)} == codes
+    assert codes - {exits.OK, exits.NO, exits.ERROR, exits.SCHEMA, exits.INTERRUPTED, exits.BROKEN_PIPE} <= {
+        int(code) for code in re.findall(r"\d+", str(app.info.epilog))
+    }
 
 
 @pytest.mark.parametrize("schema", ["old", "new"])
@@ -206,7 +234,8 @@ def refusal(reason: Exception) -> DatabaseUnreachable:
         (ExceptionGroup("x", [ExceptionGroup("y", [OSError("gone")])]), 4),
         (asyncpg.InsufficientPrivilegeError("permission denied"), 2),
         (asyncpg.InterfaceError("invalid dsn geheim"), 2),
-        (ZeroDivisionError("oh"), 2),
+        (ZeroDivisionError("oh"), 70),
+        (ExceptionGroup("duties", [AssertionError("oh")]), 70),
     ],
 )
 def test_exit_codes(error: BaseException, code: int) -> None:

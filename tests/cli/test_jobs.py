@@ -95,6 +95,16 @@ async def test_show_has_steps_errors_and_events(cli: Cli, connection: asyncpg.Co
     assert "cancel by" in text
 
 
+@pytest.mark.parametrize("number", ["12345678901234567890123", "1" * 5_000])
+async def test_numbers_are_shown_with_every_digit(cli: Cli, connection: asyncpg.Connection, number: str) -> None:
+    await connection.execute(
+        "insert into worker.job_queue (job_type, payload) values ('fine', $1)", f'{{"n": {number}}}'
+    )
+    for answer in (await cli("show", "1"), await cli("show", "1", "--json"), await cli("jobs", "--json")):
+        assert answer.code == 0
+        assert number in answer.out
+
+
 async def test_a_step_that_was_left_behind_is_interrupted(cli: Cli, connection: asyncpg.Connection) -> None:
     await enqueue(connection, "fine")
     await connection.execute(

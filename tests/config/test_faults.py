@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.config.support import URL, faults, faults_of, written
+from worker.config import load
 
 JOB = '[job.a]\npython = "m:f"\n'  # lines 2 and 3
 CALL = '[job.a]\nhttp = "https://x.test/"\n'
@@ -209,6 +210,33 @@ def test_what_is_required(tmp_path: Path) -> None:
         "worker.toml:1: database.url: missing; set it here, or DATABASE_URL in the environment",
         "worker.toml:1: environment: missing",
     ]
+
+
+@pytest.mark.parametrize(
+    "password", ["ge/heim", "1/geheim", "ge#heim", "1#geheim", "ge?heim", "1?geheim", "ge[heim", "a@1/geheim"]
+)
+def test_a_bare_character_in_the_password_is_told_with_its_cure(tmp_path: Path, password: str) -> None:
+    url = f"postgresql://u:{password}@db.test:5432/x"
+    cure = "database.url: is no address: percent-encode characters such as / # ? [ ] in the password; ports are digits"
+    assert faults(tmp_path, "", {"DATABASE_URL": url}) == [f"environment DATABASE_URL: {cure}"]
+    text = f'[database]\nurl = "postgresql://u@h/x"\ndirect_url = "{url}"'
+    (fault,) = faults(tmp_path, text, {})
+    assert fault.startswith("worker.toml:4: database.direct_url: is no address: percent-encode")
+    assert "heim" not in fault
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://u:p%2Fq@h/d", "postgresql://u:p:q@r@h:5432/d", "postgresql:///d?host=/run&user=a@b",
+        "postgresql://h1:5432,h2:5433/d?target_session_attrs=read-write", "postgresql://[::1]:5432/d",
+        "postgresql://%2Frun%2Fpg/d", "postgres://", "postgresql://h:5432?user=a@b", "postgresql://u:p@h/d?x=a@b",
+    ],
+)  # fmt: skip
+def test_addresses_of_every_kind_are_taken(tmp_path: Path, url: str) -> None:
+    found = load(written(tmp_path, 'environment = "test"'), {"DATABASE_URL": url}).database.url
+    assert found is not None
+    assert found.get_secret_value() == url
 
 
 def test_an_empty_variable_is_not_set(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from tests.config.support import URL, loaded
+from tests.config.support import URL, loaded, written
 from worker.config import load
 from worker.retry import Retry
 
@@ -232,3 +232,36 @@ def test_nothing_changes_after_loading(tmp_path: Path) -> None:
 def test_warnings(text: str, environ: dict[str, str], expected: str, tmp_path: Path) -> None:
     [warning] = loaded(tmp_path, text, {**URL, **environ}).warnings
     assert f"worker.toml:{expected}" in warning
+
+
+SECRET = "whsec_" + "A" * 32
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('[database]\ndirect_url = "postgresql://u:hunter22@h/d"', "3: database.direct_url"),
+        (f'[job.a]\nhttp = "http://x/"\nsecrets = ["{SECRET}"]', "4: job.a.secrets[0]"),
+        (
+            '[job.a]\nhttp = "http://x/"\nheaders = { Authorization = "Bearer hunter22" }',
+            "4: job.a.headers.Authorization",
+        ),
+        ('[job.a]\npython = "m:f"\nsettings = { a = { api_key = "hunter22" } }', "4: job.a.settings.a.api_key"),
+    ],
+)
+def test_a_secret_that_everybody_can_read_is_warned_of(text: str, expected: str, tmp_path: Path) -> None:
+    path = written(tmp_path, f'environment = "test"\n{text}')
+    path.chmod(0o644)
+    (warning,) = load(path, URL).warnings
+    assert f"worker.toml:{expected}: everybody on this machine can read it" in warning
+    assert not {"hunter22", SECRET} & set(warning.replace('"', " ").split())
+    path.chmod(0o640)
+    assert load(path, URL).warnings == ()
+
+
+def test_what_the_environment_holds_may_be_read_by_all(tmp_path: Path) -> None:
+    given = {"URL": "postgresql://u:hunter22@h/d", "KEY": "hunter22", "SECRET": SECRET}
+    text = 'environment = "test"\n[database]\nurl = "$URL"\n[job.a]\nhttp = "http://x/"\nsecrets = ["$SECRET"]\n'
+    path = written(tmp_path, text + 'headers = { Authorization = "Bearer $KEY", X-Source = "worker" }\n')
+    path.chmod(0o644)
+    assert load(path, given).warnings == ()

@@ -9,6 +9,7 @@ from typing import Any
 import asyncpg
 import orjson
 import pytest
+import structlog
 
 from tests.heart import QUICK, configured, daemon, enqueue, row, until
 
@@ -108,11 +109,30 @@ FUNCTIONS: dict[str, tuple[str, str, str]] = {
 }  # fmt: skip
 
 
+# What the log says that they left behind.
+LEAKS = {
+    "temporary": ["temporary"],
+    "settings": ["search_path"],
+    "advisory_locks": ["advisory_lock"],
+    "advisory_locks_then_fails": ["advisory_lock"],
+    "cursors": ["cursor"],
+    "listens": ["listen"],
+    "prepares": ["prepared"],
+    "deallocates": ["deallocated"],
+}
+
+
+def patience(name: str) -> str:
+    """Short for those that are to run into it, long for the others on a machine that is busy."""
+    body = FUNCTIONS[name][0] if name in FUNCTIONS else ""
+    return "500ms" if "pg_sleep" in body or "loop end" in body else "30s"
+
+
 def declared(names: list[str]) -> str:
     return (
         "\n".join(
             f'[job.{name}]\narguments = {{ job_id = "id" }}\nretry = {{ first = "1ms", max_attempts = 1 }}\n'
-            f'[job.{name}.steps]\n{name} = {{ sql = "{name}", timeout = "500ms" }}'
+            f'[job.{name}.steps]\n{name} = {{ sql = "{name}", timeout = "{patience(name)}" }}'
             for name in names
         )
         + '\n[job.looks.steps]\nlooks = { sql = "looks" }'
@@ -133,24 +153,24 @@ async def test_after_each_the_connection_is_clean(dsn, tmp_path, connection):
             f" insert into public.fx values (job_id, '{name}'); {body} end $body$"
         )
     came: dict[str, Any] = {}
-    async with daemon(configured(tmp_path, dsn, declared(list(FUNCTIONS)), worker=QUICK, database=ONE)) as (
-        _,
-        task,
-        _me,
-    ):
-        for name, (_, status, says) in FUNCTIONS.items():
-            found = await run(connection, name)
-            said = orjson.loads(found["errors"] or '[{"message": ""}]')[-1]["message"]
-            if found["status"] != status or not re.search(says, said) or found["attempt"] != 1:
-                came[name] = (found["status"], said[:300])
-            if found["status"] == "failed" and len(said) > 2_000:
-                came[name] = len(said)
-            seen = await run(connection, "looks")
-            result = orjson.loads(seen["result"] or "{}").get("looks")
-            if result != CLEAN:
-                came[f"after {name}"] = (result, seen["errors"])
-        assert not task.done()
+    config = configured(tmp_path, dsn, declared(list(FUNCTIONS)), worker=QUICK, database=ONE)
+    with structlog.testing.capture_logs() as lines:
+        async with daemon(config) as (_, task, _me):
+            for name, (_, status, says) in FUNCTIONS.items():
+                found = await run(connection, name)
+                said = orjson.loads(found["errors"] or '[{"message": ""}]')[-1]["message"]
+                if found["status"] != status or not re.search(says, said) or found["attempt"] != 1:
+                    came[name] = (found["status"], said[:300])
+                if found["status"] == "failed" and len(said) > 2_000:
+                    came[name] = len(said)
+                seen = await run(connection, "looks")
+                result = orjson.loads(seen["result"] or "{}").get("looks")
+                if result != CLEAN:
+                    came[f"after {name}"] = (result, seen["errors"])
+            assert not task.done()
     assert came == {}
+    told = {line["job_type"]: line["left"] for line in lines if line["event"] == "step.leaked"}
+    assert told == LEAKS
     done = {name for name, (_, status, _) in FUNCTIONS.items() if status == "completed"}
     assert {each["step"] for each in await connection.fetch("select step from fx")} == done
     assert await connection.fetchval("select count(*) from standing") == 20
@@ -203,6 +223,8 @@ async def test_public_packages_are_steps_as_they_are(dsn, tmp_path, connection):
         if package not in available:
             continue
         await connection.execute(f"create extension {package}")
+        if not await connection.fetchval("select exists (select from pg_proc where proname = $1)", function):
+            continue  # an older version of it
         given = ", ".join(f'{name} = "{name}"' for name in arguments)
         jobs.append(
             f'[job.{package}]\narguments = {{ {given} }}\nretry = {{ first = "1ms", max_attempts = 1 }}\n'

@@ -278,7 +278,7 @@ RESULTS: dict[str, tuple[Any, str]] = {
     "a written NUL": ("\\u0000", "u0000"),
     "NaN": (float("nan"), "null"),
     "infinity": ([float("inf"), float("-inf")], "[null, null]"),
-    "2 ** 64": (2**64, "not_kept"),
+    "2 ** 64": (2**64, "18446744073709551616"),
     "10 ** 5000": (10**5000, "not_kept"),
     "keys of all kinds": ({1: 1, None: 2, 1.5: 3, False: 4}, "null"),
     "tuple keys": ({(1, 2): 1}, "not_kept"),
@@ -419,7 +419,7 @@ async def test_deadlines_end_those_that_swallow_and_shield(dsn, tmp_path, connec
         rows = await ended(config, connection, {each.__name__: each for each in every})
     finally:
         release.set()
-        await asyncio.gather(*strays)
+        await asyncio.gather(*strays, return_exceptions=True)
     assert {name: (each["status"], each["finish_reason"], each["result"]) for name, each in rows.items()} == {
         each.__name__: ("failed", "timeout", None) for each in every
     }
@@ -431,7 +431,9 @@ async def test_stray_tasks_do_not_hold_the_job(config, connection):
     strays: list[asyncio.Task[Any]] = []
 
     async def late(context: Context) -> str:
-        await release.wait()
+        while not release.is_set():
+            with suppress(asyncio.CancelledError):  # and it swallows the cancellation that it gets at its handler's end
+                await release.wait()
         try:
             await context.progress("after the end")
         except Exception as error:
@@ -440,6 +442,7 @@ async def test_stray_tasks_do_not_hold_the_job(config, connection):
 
     async def spawns(context: Context) -> str:
         strays.extend(asyncio.create_task(late(context)) for _ in range(20))
+        await asyncio.sleep(0)
         return "ended"
 
     DO["spawns"] = spawns
@@ -581,15 +584,8 @@ CASES = st.lists(
 )
 
 
-@pytest.fixture
-async def running(config, connection):
-    async with daemon(config) as (_, task, _me):
-        yield connection, task
-
-
-async def test_the_verdict_of_any_text_is_written(running):
+async def test_the_verdict_of_any_text_is_written(config, connection):
     """One daemon for all examples: what one of them breaks, the next would meet."""
-    connection, task = running
     tried: list[list[tuple[str, Any, str]]] = []
 
     @settings(max_examples=40, deadline=None, database=None, suppress_health_check=list(HealthCheck))
@@ -597,7 +593,7 @@ async def test_the_verdict_of_any_text_is_written(running):
     def collect(cases: list[tuple[str, Any, str]]) -> None:
         tried.append(cases)
 
-    collect()
+    collect()  # before the daemon is there, whose threads draw random numbers that hypothesis takes for its own
     cases = [case for each in tried for case in each]
 
     async def say(context: Context) -> Any:
@@ -611,8 +607,9 @@ async def test_the_verdict_of_any_text_is_written(running):
     DO["say"] = say
     for number in range(len(cases)):
         await enqueue(connection, "hostile", {"do": "say", "case": number}, max_attempts=1)
-    await until(connection, ENDED)
-    assert not task.done()
+    async with daemon(config) as (_, task, _me):
+        await until(connection, ENDED)
+        assert not task.done()
     expected = {
         "error": "failed",
         "result": "completed",

@@ -5,13 +5,18 @@ import secrets
 
 from worker.check.finding import Finding, ok, warning
 from worker.check.patient import Patient
-from worker.database import connect
+from worker.connection import connect
+from worker.way import explore
 
 CHANNEL = "worker_check"
 SECONDS = 2.0
 
+_CURE = "set database.direct_url to a direct or session address; until then jobs start at the next poll"
+
 
 async def look(patient: Patient) -> list[Finding]:
+    if not (await explore(patient.direct)).keeps:  # to listen there leaves a trace on strangers' sessions
+        return [warning("notifications", "none arrive through a transaction pooler", _CURE)]
     nonce, heard = secrets.token_hex(8), asyncio.Event()
     listener = await connect(patient.direct, "check", statement_timeout="10s")
     try:
@@ -22,8 +27,7 @@ async def look(patient: Patient) -> list[Finding]:
             async with asyncio.timeout(SECONDS):
                 await heard.wait()
         except TimeoutError:
-            cure = "set database.direct_url to a direct or session address; until then jobs start at the next poll"
-            return [warning("notifications", f"none arrived within {SECONDS:g} s", cure)]
+            return [warning("notifications", f"none arrived within {SECONDS:g} s", _CURE)]
         took = (asyncio.get_running_loop().time() - began) * 1000
         return [ok("notifications", f"arrive, within {took:.0f} ms")]
     finally:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from worker.config import Config
-from worker.database import Connection
+from worker.connection import Connection
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,31 +1,32 @@
-"""Poolers: the backend named in the handshake is not the one that answers."""
+"""Poolers: in session mode they keep a session, in transaction mode nothing."""
 
-from worker.check.finding import Finding, fault, info, ok
+from collections.abc import Collection
+
+from worker.check.finding import Finding, fault, info, ok, warning
 from worker.check.patient import Patient
-from worker.database import connect
+from worker.way import Pooler, explore
 
 _CURE = "set database.direct_url to the address of the server itself, or of a session pooler"
 
 
 async def look(patient: Patient) -> list[Finding]:
-    seen = patient.connection.get_server_pid(), await patient.connection.fetchval("select pg_backend_pid()")
-    if patient.direct == patient.url:
-        return [judged(seen, None)]
-    connection = await connect(patient.direct, "check", statement_timeout="10s")
-    try:
-        direct = connection.get_server_pid(), await connection.fetchval("select pg_backend_pid()")
-    finally:
-        await connection.close(timeout=5)
-    return [judged(seen, direct)]
+    way = await explore(patient.url)
+    direct = way if patient.direct == patient.url else await explore(patient.direct)
+    graphs = [name for name, job in patient.config.job.items() if job.kind == "steps"]
+    return [judged(way.pooler, None if direct is way else direct.pooler, graphs)]
 
 
-def judged(url: tuple[int, int], direct: tuple[int, int] | None) -> Finding:
-    """From (pid of the handshake, pid that answers) of database.url and, where it is set, of database.direct_url."""
-    pooled = url[0] != url[1]
-    if direct is not None and direct[0] != direct[1]:
-        return fault("pooler", "database.direct_url leads through a pooler", _CURE)
-    if pooled and direct is None:
-        return fault("pooler", "database.url leads through a pooler: no notifications, no cancel of steps", _CURE)
-    if pooled:
-        return info("pooler", "database.url leads through a pooler; beat, listener and steps go directly")
+def judged(url: Pooler, direct: Pooler | None, graphs: Collection[str]) -> Finding:
+    """From what lies before database.url and, where it is set, before database.direct_url; `graphs` have SQL steps."""
+    last = url if direct is None else direct
+    if last is Pooler.TRANSACTION:
+        named = "database.url" if direct is None else "database.direct_url"
+        said = f"{named} leads through a transaction pooler"
+        if graphs:
+            return fault("pooler", f"{said}: no SQL steps there, as {', '.join(sorted(graphs))} has them", _CURE)
+        return warning("pooler", f"{said}: no notifications, and a dead process is noticed by its lease alone", _CURE)
+    if url is Pooler.TRANSACTION:
+        return info("pooler", "database.url leads through a transaction pooler; beat, listener and steps do not")
+    if last is Pooler.SESSION:
+        return info("pooler", "a session pooler is on the way: a dead process is noticed by its lease alone")
     return ok("pooler", "none on the way")

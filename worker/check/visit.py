@@ -8,7 +8,8 @@ from worker.check import capacity, clock, functions, notify, pooler, rights, sch
 from worker.check.finding import Finding, fault
 from worker.check.patient import Patient
 from worker.config import Config
-from worker.database import DATABASE_ERRORS, connect
+from worker.connection import connect
+from worker.database import DATABASE_ERRORS
 
 Look = Callable[[Patient], Awaitable[list[Finding]]]
 

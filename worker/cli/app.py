@@ -50,7 +50,7 @@ app = typer.Typer(
     cls=Verbs,
     help="A Postgres job worker whose interface is the database.",
     epilog="Exit codes: 0 ok, 1 the answer is no, 2 usage, configuration or another error, 3 schema too old or too "
-    "new, 4 database unreachable, 5 watchdog. Every verb takes --config PATH and --help.",
+    "new, 4 database unreachable, 5 watchdog, 70 a bug. Every verb takes --config PATH and --help.",
     add_completion=False,
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},

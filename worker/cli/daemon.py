@@ -67,7 +67,7 @@ async def _serve(config: "Config") -> None:
     stop = Stop()
     stop.on_signals()  # before the heavy imports: a stop right after the start is a stop
     from worker import service
-    from worker.cli.verdict import logged
+    from worker.cli.verdict import judge, logged
     from worker.notify import told
 
     web = None
@@ -75,9 +75,15 @@ async def _serve(config: "Config") -> None:
         from worker.web import Web
 
         web = Web(config.http)  # before anything else: an address that is taken is a fault of the start
-    with logged(config.path):
-        await service.run(config, stop, told(stop.asked), web=web)
-    await leave_behind()
+    try:
+        with logged(config.path):
+            await service.run(config, stop, told(stop.asked), web=web)
+    except Exception as error:
+        leave_behind(code=judge(error)[0])
+        raise
+    finally:
+        stop.no_more()
+    leave_behind()
 
 
 async def _once(config: "Config") -> None:
@@ -96,6 +102,7 @@ async def _once(config: "Config") -> None:
     stop.on_signals()
     with logged(config.path):
         await service.run(config, stop, instead=once.run)
+    stop.no_more()
     if once.ran is None:
         raise typer.Exit(INTERRUPTED)
     put(f"ran: {', '.join(f'{jobs} {status}' for status, jobs in once.ran.items()) or 'nothing'}")
@@ -117,4 +124,5 @@ async def _drain(config: "Config", patience: float) -> "Report | None":
     stop.on_signals()
     with logged(config.path):
         await service.run(config, stop, instead=draining.run)
+    stop.no_more()
     return draining.report

@@ -71,18 +71,16 @@ def show(
 
 async def _list(config: "Config", *filters: object) -> list[tuple[dict[str, Any], float | None, float | None]]:
     """Each job with the seconds that it waited and ran."""
-    import orjson
-
+    from worker import exact
     from worker.cli.reach import reached
 
     async with reached(config) as connection:
         rows = await connection.fetch(_LIST, *filters)
-    return [(orjson.loads(row["job"]), row["wait"], row["duration"]) for row in rows]
+    return [(exact.readable(row["job"]), row["wait"], row["duration"]) for row in rows]
 
 
 async def _show(config: "Config", job: int) -> dict[str, Any]:
-    import orjson
-
+    from worker import exact
     from worker.cli.reach import reached
     from worker.cli.verdict import Refused
 
@@ -90,7 +88,7 @@ async def _show(config: "Config", job: int) -> dict[str, Any]:
         text = await connection.fetchval("select worker.show_job($1)", job)
     if text is None:
         raise Refused(f"there is no job {job}: `worker jobs` lists them")
-    found: dict[str, Any] = orjson.loads(text)
+    found: dict[str, Any] = exact.readable(text)
     return found
 
 
@@ -121,14 +119,13 @@ def _print(job: dict[str, Any], needs: dict[str, tuple[str, ...]]) -> None:
 
 
 def _facts(job: dict[str, Any]) -> "Iterator[str]":
-    import orjson
-
+    from worker import exact
     from worker.cli.paper import shown
 
     for name in (*_FACTS, "result"):
         value = float(job[name]) if name in ("wait", "duration") and job[name] is not None else job[name]
         if value not in (None, 0, []):
-            yield f"  {name:20} {orjson.dumps(value).decode() if isinstance(value, dict | list) else shown(value)}"
+            yield f"  {name:20} {exact.dumps(value).decode() if isinstance(value, dict | list) else shown(value)}"
 
 
 def _timeline(job: dict[str, Any], needs: dict[str, tuple[str, ...]]) -> "Iterator[str]":

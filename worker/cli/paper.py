@@ -25,7 +25,9 @@ def put_json(value: Any) -> None:
     """The one value of a verb called with --json."""
     import orjson
 
-    sys.stdout.write(orjson.dumps(value, default=str, option=orjson.OPT_INDENT_2).decode() + "\n")
+    from worker import exact
+
+    sys.stdout.write(exact.dumps(value, default=str, option=orjson.OPT_INDENT_2).decode() + "\n")
     sys.stdout.flush()
 
 

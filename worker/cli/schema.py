@@ -52,9 +52,13 @@ async def _migrate(config: "Config") -> None:
     from worker import migrations
     from worker.cli.paper import put
     from worker.cli.reach import address, answering
+    from worker.cli.verdict import Refused
+    from worker.way import explore
 
     url = address(config, direct=True)
     await answering(url)
+    if not (await explore(url)).keeps:
+        raise Refused("a transaction pooler is on the way, where migrations cannot lock: set database.direct_url")
     applied = await migrations.migrate(url, lambda name: put(f"applied {name}"))
     if await migrations.set_ring(url, config.worker.wake == "ring"):
         put(f"worker.wake is {config.worker.wake} now")

@@ -12,11 +12,11 @@ from pathlib import Path
 import asyncpg
 import structlog
 
-from worker.cli.exits import ERROR, SCHEMA, UNREACHABLE
+from worker.cli.exits import BUG, ERROR, SCHEMA, UNREACHABLE, WATCHDOG
 from worker.config.lines import Path as Key
 from worker.config.lines import locate
 from worker.database import is_transient, without_tls
-from worker.errors import DatabaseUnreachable, DeclarationError, Faults, SchemaError, WorkerError
+from worker.errors import DatabaseUnreachable, DeclarationError, Faults, SchemaError, Stuck, WorkerError
 from worker.log import safe
 
 Said = tuple[int, str]
@@ -25,7 +25,7 @@ _PACKAGE = Path(__file__).parent.parent
 
 _ADDRESS = (
     "the database address cannot be used: check host and port in database.url or DATABASE_URL; "
-    "characters such as / # ? @ : in the password must be percent-encoded"
+    "characters such as / # ? [ ] in the password must be percent-encoded"
 )
 # By SQLSTATE, for what a person can mend without us.
 _CURES = {
@@ -73,7 +73,7 @@ def judge(error: BaseException) -> Said:
     if isinstance(error, OSError | asyncpg.InterfaceError):
         # A wrong interface error is an address that cannot be used; its own text may hold pieces of the password.
         return _connection(error, "the database")
-    return ERROR, f"{type(error).__name__}: {error} ({_place(error)}); this is a bug, please report it"
+    return BUG, f"{type(error).__name__}: {error} ({_place(error)}); this is a bug, please report it"
 
 
 def innermost(error: BaseException) -> BaseException:
@@ -126,6 +126,8 @@ def _own(error: WorkerError) -> Said:
         return ERROR if error.__cause__ else SCHEMA, f"{error}{cure}"
     if isinstance(error, DatabaseUnreachable):
         return _connecting(error)
+    if isinstance(error, Stuck):
+        return WATCHDOG, str(error)
     return ERROR, "\n".join(error.faults) if isinstance(error, Faults) else str(error)
 
 

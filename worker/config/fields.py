@@ -28,6 +28,7 @@ _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _IDENTIFIER = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+_HOST = re.compile(r"(?:\[[^\[\]]*\]|[^\[\]:]*)(?::[0-9]{1,5})?")
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _CRON = re.compile(r"@(?:hourly|daily|weekly|monthly|yearly)|[0-9A-Za-z*/,#-]+(?: +[0-9A-Za-z*/,#-]+){4}")
 _SHA256_OF_NOTHING = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
@@ -67,9 +68,23 @@ def _expand(text: object, info: ValidationInfo) -> object:
 
 def _database_url(secret: SecretStr) -> SecretStr:
     # The value stays out of the message: it holds the password.
-    if not secret.get_secret_value().startswith(("postgresql://", "postgres://")):
+    url = secret.get_secret_value()
+    if not url.startswith(("postgresql://", "postgres://")):
         raise ValueError("must begin with postgresql://")
+    if not _is_address(url):
+        raise ValueError("is no address: percent-encode characters such as / # ? [ ] in the password; ports are digits")
     return secret
+
+
+def _is_address(url: str) -> bool:
+    """False where a bare character of a password ends the host too early: what is left of it may look like a port."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # a bracket that nothing closes
+        return False
+    _, at, hosts = parts.netloc.rpartition("@")
+    strayed = "@" in parts.path or bool(parts.fragment) or (not at and "@" in parts.query.partition("=")[0])
+    return not strayed and all(_HOST.fullmatch(host) for host in hosts.split(","))
 
 
 def _url(text: str) -> str:

@@ -3,6 +3,7 @@
 import copy
 import os
 import re
+import stat
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +18,7 @@ from worker.config.faults import Source, explain
 from worker.config.lines import Path as Key
 from worker.config.lines import locate
 from worker.config.models import Config
+from worker.config.render import written_secrets
 from worker.errors import ConfigError
 
 _AT_LINE = re.compile(r" \(at line (\d+), column (\d+)\)$")
@@ -41,9 +43,15 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> Config:
     faults |= {source.fault(*found) for found in (rules.check(rest, raw) if rest else ())}
     if faults or config is None:
         raise ConfigError(fault.text for fault in sorted(faults))
-    warnings = sorted(source.fault(*found) for found in advise(config, environ))
+    warnings = sorted(source.fault(*found) for found in (*advise(config, environ), *_exposed(config, path, text)))
     config.bind(path, tuple(warning.text for warning in warnings))
     return config
+
+
+def _exposed(config: Config, path: Path, text: str) -> rules.Found:
+    if path.stat().st_mode & stat.S_IROTH:
+        for key in written_secrets(config, text):
+            yield key, "everybody on this machine can read it: chmod o-r, or take it from the environment as $NAME"
 
 
 def _read(path: Path) -> str:

@@ -76,7 +76,7 @@ class HttpKey(Section):
 
 
 class Http(Section):
-    """The listener: health, metrics, API and admin page. No section, no listener."""
+    """The listener: health, readiness and metrics. No section, no listener."""
 
     listen: Listen = default(
         "127.0.0.1:9464", description="Beyond loopback only with keys; PORT makes it 0.0.0.0:$PORT."
@@ -163,6 +163,11 @@ class Config(Section):
     def retry(self) -> Retry:
         """`[retry]`, for job types that do not say otherwise."""
         return self.retry_keys.over(Retry())
+
+    @property
+    def claimed(self) -> list[str]:
+        """The job types that a process claims: switched off as a whole, only those with a fallback."""
+        return [name for name, job in self.job.items() if self.worker.enabled or job.fallback]
 
     def declarations(self) -> list[dict[str, Any]]:
         """What `worker.declare` is told, type by type."""

@@ -7,6 +7,7 @@ from urllib.parse import unquote, urlsplit
 from pydantic import SecretStr
 
 from worker.config import duration
+from worker.config.lines import Path as Key
 from worker.config.models import Config
 from worker.config.redaction import STARS, mask, secret_name
 from worker.retry import Retry
@@ -32,12 +33,17 @@ def render(config: Config) -> dict[str, Any]:
 def secret_values(config: Config) -> set[str]:
     """Every secret of the configuration, for the log to star wherever it turns up."""
     found: set[str] = set()
-    for secret in _secrets(config):
-        value = secret.get_secret_value()
-        found |= {value, value.removeprefix("Bearer ").removeprefix("Basic ")}
-        if "://" in value and (password := urlsplit(value).password):
-            found |= {password, unquote(password)}
+    for _, value in _secrets(config):
+        found |= {value, *_parts(value)}
     return found
+
+
+def written_secrets(config: Config, text: str) -> Iterator[Key]:
+    """The keys whose secrets stand in the file's own text; headers count where their name is that of a secret."""
+    for key, value in _secrets(config):
+        open_header = key[2:3] == ("headers",) and not secret_name(str(key[-1]))
+        if not open_header and key[0] != "http" and any(len(part) > 3 and part in text for part in _parts(value)):
+            yield key
 
 
 def _retry(retry: Retry) -> dict[str, Any]:
@@ -57,9 +63,32 @@ def _hide(value: Any, *, named: bool) -> Any:
     return mask(value) if isinstance(value, str) else value
 
 
-def _secrets(config: Config) -> Iterator[SecretStr]:
-    yield from filter(None, (config.database.url, config.database.direct_url))
-    yield from (key.sha256 for key in (config.http.keys if config.http else ()))
-    for job in config.job.values():
-        yield from job.secrets
-        yield from job.headers.values()
+def _parts(value: str) -> set[str]:
+    """What is secret in a value: the password of an address, the key without its scheme, else all of it."""
+    if "://" in value:
+        password = urlsplit(value).password
+        return {password, unquote(password)} if password else set()
+    return {value.removeprefix("Bearer ").removeprefix("Basic ")}
+
+
+def _secrets(config: Config) -> Iterator[tuple[Key, str]]:
+    database, keys = config.database, config.http.keys if config.http else ()
+    given: list[tuple[Key, SecretStr | None]] = [
+        (("database", "url"), database.url),
+        (("database", "direct_url"), database.direct_url),
+    ]
+    given += [(("http", "keys", index, "sha256"), key.sha256) for index, key in enumerate(keys)]
+    for name, job in config.job.items():
+        given += [(("job", name, "secrets", index), secret) for index, secret in enumerate(job.secrets)]
+        given += [(("job", name, "headers", header), value) for header, value in job.headers.items()]
+        yield from _named(("job", name, "settings"), job.settings)
+    yield from ((key, secret.get_secret_value()) for key, secret in given if secret)
+
+
+def _named(key: Key, table: dict[str, Any]) -> Iterator[tuple[Key, str]]:
+    """Texts whose name says that they are secret, in tables whose keys are the author's own."""
+    for name, value in table.items():
+        if isinstance(value, dict):
+            yield from _named((*key, name), value)
+        elif isinstance(value, str) and secret_name(name):
+            yield (*key, name), value

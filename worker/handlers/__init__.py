@@ -4,21 +4,23 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-import asyncpg
-
+from worker.breaker import Sender
 from worker.config import JobType
 from worker.context import Context
+from worker.database import Pool
 from worker.errors import DeclarationError
 from worker.handlers import coroutine, endpoint, sql_graph
-from worker.outbound import Outbound
 from worker.outcome import Completed
 
 Handler = Callable[[Context], Awaitable[Any]]
 
+_POOLED = (
+    "the database is reached through a transaction pooler, where no step can be stopped or kept from running twice: "
+    "set database.direct_url to the address of the server itself, or of a session pooler"
+)
 
-async def build(
-    types: Mapping[str, JobType], steps: "asyncpg.Pool[asyncpg.Record]", outbound: Outbound
-) -> dict[str, Handler]:
+
+async def build(types: Mapping[str, JobType], steps: Pool, outbound: Sender) -> dict[str, Handler]:
     """A handler for each declared type.
 
     Raises:
@@ -36,7 +38,7 @@ async def build(
     return handlers
 
 
-def fallbacks(types: Mapping[str, JobType], outbound: Outbound) -> dict[str, Handler]:
+def fallbacks(types: Mapping[str, JobType], outbound: Sender) -> dict[str, Handler]:
     """For each type that has one, what runs its jobs while it, its source or the whole daemon is switched off."""
     return {name: _noted(endpoint.build_fallback(each, outbound)) for name, each in types.items() if each.fallback}
 
@@ -49,8 +51,10 @@ def _noted(handler: Handler) -> Handler:
     return noted
 
 
-async def _handler(job_type: JobType, steps: "asyncpg.Pool[asyncpg.Record]", outbound: Outbound) -> Handler:
+async def _handler(job_type: JobType, steps: Pool, outbound: Sender) -> Handler:
     if job_type.kind == "steps":
+        if not steps.way.keeps:
+            raise DeclarationError([f"job.{job_type.name}.steps: {_POOLED}"])
         return await sql_graph.build(job_type, steps)
     if job_type.kind == "python":
         return coroutine.build(job_type)

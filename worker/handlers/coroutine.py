@@ -1,13 +1,30 @@
-"""A Python coroutine as a handler."""
+"""A Python coroutine as a handler; tasks that it leaves running end with it."""
 
+import asyncio
 import importlib
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
+from contextvars import ContextVar
+from pathlib import Path
 from typing import Any
 
+import asyncpg
+import structlog
+
+from worker import step
 from worker.config import JobType
 from worker.context import Context
 from worker.errors import DeclarationError
+from worker.job import Job
+from worker.log import job_fields
+
+# What a driver left behind to cancel a statement or to give a connection back must be let finish.
+_LIBRARIES = (str(Path(asyncpg.__file__).parent), step.__file__)
+
+_Tasks = set[asyncio.Task[Any]]
+_tasks: ContextVar[_Tasks | None] = ContextVar("tasks of this job", default=None)
+
+_log = structlog.get_logger()
 
 
 def build(job_type: JobType) -> Callable[[Context], Awaitable[Any]]:
@@ -27,5 +44,45 @@ def build(job_type: JobType) -> Callable[[Context], Awaitable[Any]]:
         raise DeclarationError([f"{fault}is not an `async def` function"])
     if len(inspect.signature(function).parameters) != 1:
         raise DeclarationError([f"{fault}must take one argument, the context"])
-    handler: Callable[[Context], Awaitable[Any]] = function
+    return _tidied(function)
+
+
+def _tidied(function: Callable[[Context], Awaitable[Any]]) -> Callable[[Context], Awaitable[Any]]:
+    async def handler(context: Context) -> Any:
+        loop = asyncio.get_running_loop()
+        if loop.get_task_factory() is None:
+            loop.set_task_factory(_noting)
+        tasks: _Tasks = set()
+        _tasks.set(tasks)  # in the context of this job's own task, which whatever it creates inherits
+        try:
+            return await function(context)
+        finally:
+            if tasks:
+                _end(context.job, tasks)
+
     return handler
+
+
+def _noting(loop: asyncio.AbstractEventLoop, coroutine: Any, **more: Any) -> asyncio.Task[Any]:
+    """Creates tasks, and notes those of a job: asking asyncio for all tasks would cost every job the sum of all."""
+    task: asyncio.Task[Any] = asyncio.Task(coroutine, loop=loop, **more)
+    context = more.get("context")
+    tasks = _tasks.get() if context is None else context.get(_tasks)
+    if tasks is not None:
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+    return task
+
+
+def _end(job: Job, tasks: Iterable[asyncio.Task[Any]]) -> None:
+    left = [task for task in tasks if not task.done() and not _of_a_library(task)]
+    for task in left:
+        task.cancel()
+    if left:
+        names = sorted({getattr(task.get_coro(), "__qualname__", task.get_name()) for task in left})
+        _log.warning("handler.left_tasks", tasks=len(left), names=names[:10], **job_fields(job))
+
+
+def _of_a_library(task: asyncio.Task[Any]) -> bool:
+    code = getattr(task.get_coro(), "cr_code", None)
+    return code is not None and code.co_filename.startswith(_LIBRARIES)

@@ -17,12 +17,14 @@ from urllib.parse import urlsplit
 
 import orjson
 
+from worker import exact
+from worker.breaker import Held, Sender
 from worker.config import JobType, placeholders
 from worker.context import Context
 from worker.errors import InvalidJob, JobError, Later, Permanent
 from worker.job import Job
-from worker.outbound import Answer, Outbound, Request
-from worker.outcome import Completed, Outcome, Retried, clean, judge
+from worker.outbound import Answer, Request
+from worker.outcome import Completed, Outcome, Retried, Snoozed, clean, judge
 
 SECONDS = 15.0  # of a call, where the type names no timeout
 PARENTS = "parents"  # the payload key of a united call that holds the ids of its jobs
@@ -40,14 +42,14 @@ class PartlyFailed(Later):
     """The receiver did some of it; the rest goes again."""
 
 
-def build(job_type: JobType, outbound: Outbound) -> Callable[[Context], Awaitable[list[Outcome]]]:
+def build(job_type: JobType, outbound: Sender) -> Callable[[Context], Awaitable[list[Outcome]]]:
     """The handler of an HTTP job; it answers with an outcome for each of `context.jobs`, in their order."""
     assert job_type.http is not None
     timeout = job_type.timeout if "timeout" in job_type.model_fields_set else None
     return _Endpoint(job_type, outbound, job_type.http, timeout or SECONDS)
 
 
-def build_fallback(job_type: JobType, outbound: Outbound) -> Callable[[Context], Awaitable[list[Outcome]]]:
+def build_fallback(job_type: JobType, outbound: Sender) -> Callable[[Context], Awaitable[list[Outcome]]]:
     """The handler of jobs that are switched off: each payload is posted, as it is, to the type's `fallback`."""
     assert job_type.fallback is not None
     plain = job_type.model_copy(update={"method": "POST", "body": None, "coalesce": None, "partial": None})
@@ -83,7 +85,7 @@ class _Endpoint:
     """Jobs → one call → an outcome for each."""
 
     job_type: JobType
-    outbound: Outbound
+    outbound: Sender
     url: str
     timeout: float
 
@@ -108,6 +110,8 @@ class _Endpoint:
         try:
             answer = await self.outbound.send(self.request(jobs))
             return self._read(jobs, answer)
+        except Held as held:
+            return [Snoozed(held.delay, keep_steps=True)] * len(jobs)  # a fallback's job may have finished steps
         except JobError as error:
             return [self._judge(job, error) for job in jobs]
 
@@ -215,11 +219,11 @@ def _listed(value: Any, key: str) -> list[Any]:
 
 def _encoded(payload: Any) -> bytes:
     try:
-        return orjson.dumps(payload, default=str)
+        return exact.dumps(payload, default=str)
     except (TypeError, RecursionError) as error:
         raise InvalidJob(f"the payload cannot be sent as JSON: {error}") from None
 
 
 def _same(value: Any) -> bytes:
     """Equal for equal JSON values; Python's own == takes 1 for true."""
-    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    return exact.dumps(value, option=orjson.OPT_SORT_KEYS)

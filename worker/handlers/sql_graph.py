@@ -10,7 +10,9 @@ from typing import Any
 import asyncpg
 
 from worker.config import JobType
+from worker.connection import CONTROL_SECONDS
 from worker.context import Context
+from worker.database import borrowed
 from worker.errors import CancelRequested, DeclarationError, LostClaim, StepsFailed, StepTimeout
 from worker.graph import Graph, Step
 from worker.outcome import Completed, Outcome, Snoozed
@@ -28,7 +30,7 @@ async def build(job_type: JobType, steps: "asyncpg.Pool[asyncpg.Record]") -> "Sq
     assert job_type.graph is not None
     calls: dict[str, Call] = {}
     faults: list[str] = []
-    async with steps.acquire() as connection:
+    async with borrowed(steps, CONTROL_SECONDS) as connection:
         for step in job_type.graph.steps.values():
             row = await connection.fetchrow(
                 "select * from worker.step_call($1, $2)", step.sql, list(job_type.arguments), timeout=30
