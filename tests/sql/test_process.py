@@ -51,6 +51,24 @@ class TestBeat:
         row = await queue.db.fetchrow("select beat_at, lease_until from worker.process")
         assert tuple(row) == (NOON + 20 * SECOND, NOON + 50 * SECOND)
 
+    async def test_a_locked_queue_does_not_cost_the_lease(self, queue: Queue, session: Session) -> None:
+        me, migration = await queue.register(), await session()
+        before = await queue.db.fetchval("select lease_until from worker.process")
+        async with migration.db.transaction():
+            await migration.db.execute("lock table worker.job_queue in access exclusive mode")
+            assert tuple(await queue.db.fetchrow("select * from worker.beat($1, 1)", me)) == (True, [])
+        assert await queue.db.fetchval("select lease_until from worker.process") > before
+
+    async def test_giving_back_waits_less_than_the_beat_whose_row_it_locks(self, queue: Queue) -> None:
+        waits = dict(
+            await queue.db.fetch(
+                "select p.proname::text, option.value::interval from pg_proc p"
+                " cross join lateral pg_options_to_table(p.proconfig) as option (name, value)"
+                " where p.pronamespace = 'worker'::regnamespace and option.name = 'lock_timeout'"
+            )
+        )
+        assert waits["unclaim"] < waits["beat"]
+
     async def test_tells_the_dead_that_it_is_dead_and_renews_nothing(self, queue: Queue) -> None:
         me, judge = await queue.register(), await queue.register()
         assert await queue.db.fetchval("select worker.mark_dead($1, $2)", judge, me)

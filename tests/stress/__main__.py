@@ -1,4 +1,5 @@
-"""`python -m tests.stress [--tier fast|nightly|soak] [--only ID,…] [--seed N] [--json] [--list]`.
+"""`python -m tests.stress [--tier fast|nightly|soak] [--only ID,…] [--seed N] [--planned N] [--json]
+[--list]`.
 
 Exit code 1 when something did not hold, or fewer faults were injected than planned.
 """
@@ -27,9 +28,9 @@ def chosen(tier: str, only: str | None) -> list[Experiment]:
     return [_planned(each, tier) for each in found]
 
 
-def _planned(experiment: Experiment, tier: str) -> Experiment:
-    """An experiment that was asked for by name runs in any tier, with the nearest plan that it has."""
-    faults = experiment.planned.get(tier) or next(iter(experiment.planned.values()))
+def _planned(experiment: Experiment, tier: str, wanted: int | None = None) -> Experiment:
+    """An experiment that was asked for by name runs in any tier, with the nearest plan that it has, or with another."""
+    faults = wanted or experiment.planned.get(tier) or next(iter(experiment.planned.values()))
     return Experiment(
         experiment.id, {tier: faults}, experiment.conduct, experiment.own_server, experiment.quiet, experiment.limit
     )
@@ -48,6 +49,7 @@ def main() -> int:
     parser.add_argument("--tier", choices=TIERS, default="fast")
     parser.add_argument("--only", help="numbers or ids, with commas between")
     parser.add_argument("--seed", type=int, default=None)
+    parser.add_argument("--planned", type=int, help="so many faults in each, in place of its own plan")
     parser.add_argument("--json", action="store_true", help="one object on standard output")
     parser.add_argument("--list", action="store_true", help="say what there is")
     given = parser.parse_args()
@@ -56,7 +58,7 @@ def main() -> int:
         return 0
     tier = given.named or given.tier
     seed = given.seed if given.seed is not None else random.randrange(1_000_000)
-    conducted = chosen(tier, given.only)
+    conducted = [_planned(each, tier, given.planned) for each in chosen(tier, given.only)]
     print(f"tier {tier}, seed {seed}, {len(conducted)} experiments", file=sys.stderr, flush=True)
     reports = asyncio.run(Runner(tier, seed, say).run(conducted))
     told = summary(tier, seed, reports)

@@ -9,30 +9,20 @@ import asyncio
 import contextlib
 import random
 import tempfile
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from urllib.parse import parse_qs, quote, urlsplit
 
+from tests.stress.wire import IDLE, Link, duty
+
 ALL = ""
 CHUNK = 65536
-IDLE = b"Z\x00\x00\x00\x05I"  # ReadyForQuery outside of a transaction: the server has committed
+STALL_SECONDS = (0.2, 1.0)
 
 
-@dataclass(eq=False)
-class Link:
-    """One connection through the proxy."""
-
-    client: asyncio.StreamWriter
-    server: asyncio.StreamWriter
-    duty: str
-    deaf: bool = False  # the server's answer is swallowed, then the connection is cut
-    texts: dict[bytes, bytes] = field(default_factory=dict)  # prepared statements by name
-
-    def cut(self) -> None:
-        """Both ends see a reset."""
-        self.client.transport.abort()
-        self.server.transport.abort()
+# Told of each statement: ("before" | "after", link, text). It may wait; True ends the connection there and then.
+Told = Callable[[str, Link, bytes], Awaitable[bool]]
 
 
 class FaultProxy:
@@ -41,11 +31,15 @@ class FaultProxy:
     Attributes:
         delay: seconds that each chunk waits, drawn uniformly from this range.
         rate: bytes a second that each connection carries each way, 0 = as fast as it goes.
+        stalls: share of the chunks that wait as for a lost packet to be sent again.
         refusing: new connections are closed at once.
         mute: new connections are taken and never answered.
         lose: statements holding one of these bytes are run by the server, and their answer is lost with the
             connection; a text is taken off the list when it was used, unless `always`.
         lost: how many answers were lost.
+        knocks: when each new connection was asked for (monotonic), whatever became of it.
+        on_statement: told of each statement before the server has it, and when its whole answer is here but not
+            forwarded yet: committed, and the client does not know.
     """
 
     def __init__(self, dsn: str, folder: Path, seed: int = 0) -> None:
@@ -57,10 +51,13 @@ class FaultProxy:
         self.port = 0
         self.delay = (0.0, 0.0)
         self.rate = 0
+        self.stalls = 0.0
         self.refusing = self.mute = self.always = False
         self.lose: list[bytes] = []
         self.lost = 0
+        self.on_statement: Told | None = None
         self.links: set[Link] = set()
+        self.knocks: list[float] = []
         self._held: set[str] = set()
         self._flow = asyncio.Event()
         self._flow.set()
@@ -102,6 +99,13 @@ class FaultProxy:
         if not self._held:
             self._flow.set()
 
+    def freeze(self, duty: str = ALL) -> int:
+        """A black hole for the connections that are there; new ones get through. Answers with how many there were."""
+        aimed = [link for link in self.links if duty in ("", link.duty)]
+        for link in aimed:
+            link.frozen = True
+        return len(aimed)
+
     def half_close(self, duty: str = ALL, towards: str = "server") -> int:
         """Send a FIN one way only."""
         aimed = [link for link in self.links if duty in ("", link.duty)]
@@ -116,6 +120,7 @@ class FaultProxy:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
+        self.knocks.append(time.monotonic())
         try:
             if self.mute:
                 await asyncio.Event().wait()
@@ -141,7 +146,7 @@ class FaultProxy:
             back, there = await asyncio.open_unix_connection(f"{host}/.s.PGSQL.{port}")
         else:
             back, there = await asyncio.open_connection(host, port)
-        link = Link(writer, there, _duty(startup))
+        link = Link(writer, there, duty(startup))
         self.links.add(link)
         try:
             there.write(startup)
@@ -166,8 +171,7 @@ class FaultProxy:
     async def _up(self, reader: asyncio.StreamReader, link: Link) -> None:
         while data := await reader.read(CHUNK):
             await self._pass(link, len(data))
-            if self.lose and self._loses(link, data):
-                link.deaf = True
+            await self._before(link, link.statements.run(data))
             link.server.write(data)
             await link.server.drain()
         await self._pass(link, 0)
@@ -181,52 +185,50 @@ class FaultProxy:
                     raise _Over
                 continue
             await self._pass(link, len(data))
+            if link.ran and data.endswith(IDLE):
+                await self._after(link)
             link.client.write(data)
             await link.client.drain()
         await self._pass(link, 0)
         raise _Over
 
     async def _pass(self, link: Link, size: int) -> None:
+        if link.frozen:
+            await asyncio.Event().wait()
         while self._held & {ALL, link.duty}:
             await self._flow.wait()
             await asyncio.sleep(0.01)
         pause = self._chance.uniform(*self.delay) + (size / self.rate if self.rate else 0.0)
+        if self.stalls and self._chance.random() < self.stalls:
+            pause += self._chance.uniform(*STALL_SECONDS)
         if pause:
             await asyncio.sleep(pause)
 
-    def _loses(self, link: Link, data: bytes) -> bool:
-        """Whether these messages run a statement whose answer is to be lost; by name, for it is prepared only once."""
-        for kind, body in _messages(data):
-            if kind == b"P":
-                name, _, rest = body.partition(b"\0")
-                link.texts[name] = rest.partition(b"\0")[0]
-            run = link.texts.get(body.split(b"\0")[1], b"") if kind == b"B" else body if kind == b"Q" else b""
-            for text in self.lose:
-                if text in run:
-                    if not self.always:
-                        self.lose.remove(text)
-                    return True
+    async def _before(self, link: Link, texts: list[bytes]) -> None:
+        link.deaf = link.deaf or any(map(self._loses, texts))
+        for text in texts:
+            if self.on_statement and await self.on_statement("before", link, text):
+                raise _Over
+        link.ran = texts or link.ran
+
+    async def _after(self, link: Link) -> None:
+        texts, link.ran = link.ran, []
+        for text in texts:
+            if self.on_statement and await self.on_statement("after", link, text):
+                raise _Over
+
+    def _loses(self, run: bytes) -> bool:
+        """Whether the answer to this statement is to be lost."""
+        for text in self.lose:
+            if text in run:
+                if not self.always:
+                    self.lose.remove(text)
+                return True
         return False
 
 
 class _Over(Exception):
     """This connection is over."""
-
-
-def _duty(startup: bytes) -> str:
-    words = startup[8:].split(b"\0")
-    said = dict(zip(words[::2], words[1::2], strict=False))
-    return said.get(b"application_name", b"").decode(errors="replace").removeprefix("worker ")
-
-
-def _messages(data: bytes) -> list[tuple[bytes, bytes]]:
-    """Whole messages at the start of a chunk; asyncpg sends those of one call together."""
-    found, at = [], 0
-    while at + 5 <= len(data):
-        length = int.from_bytes(data[at + 1 : at + 5], "big")
-        found.append((data[at : at + 1], data[at + 5 : at + 1 + length]))
-        at += 1 + length
-    return found
 
 
 @contextlib.asynccontextmanager

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from worker import Context
+from worker import Context, Snoozed
 
 VIOLATIONS = "violations"  # two holders of one key
 OVERLAPS = "overlaps"  # two executions of one job
@@ -28,6 +28,21 @@ async def free(context: Context) -> object:
         await asyncio.sleep(context.payload["ms"] / 1000)
         note(folder / RUNS, f"{context.job.id} {context.job.claim}")
     return {"claim": context.job.claim}
+
+
+async def brief(context: Context) -> object:
+    """Leaves no file behind: for millions."""
+    await asyncio.sleep(context.payload["ms"] / 1000)
+    return {"claim": context.job.claim}
+
+
+async def comes_back(context: Context) -> object:
+    """A snooze, a failure, and then success."""
+    if context.job.snoozes == 0:
+        return Snoozed(0.3)
+    if context.job.attempt == 1:
+        raise RuntimeError("the first time it fails")
+    return None
 
 
 @contextlib.contextmanager

@@ -5,15 +5,16 @@ import random
 import signal
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import asyncpg
 
 from tests.heart import becomes, write_config
 from tests.processes import Daemon
-from tests.stress.checker import violations
+from tests.stress.checker import CANARY, violations
 from tests.stress.experiment import Report
 from worker.embedded import Embedded
 from worker.migrations import migrate
@@ -54,9 +55,16 @@ class Place:
         """The worker.toml of this experiment; {folder} in it is the evidence's."""
         return write_config(self.folder, jobs.replace("{folder}", str(self.folder)), worker=worker)
 
-    def spawn(self, config: Path, dsn: str | None = None, options: tuple[str, ...] = ()) -> Daemon:
-        """One more daemon; `dsn` is another way to the database, as a proxy's."""
-        daemon = Daemon(config, dsn or self.dsn, self.folder / f"daemon-{len(self.daemons)}.log", options)
+    def spawn(
+        self,
+        config: Path,
+        dsn: str | None = None,
+        options: tuple[str, ...] = (),
+        more: Mapping[str, str] | None = None,
+    ) -> Daemon:
+        """One more daemon; `dsn` is another way to the database, as a proxy's; `more` is put into its environment."""
+        log = self.folder / f"daemon-{len(self.daemons)}.log"
+        daemon = Daemon(config, secretive(dsn or self.dsn), log, options, more)
         self.daemons.append(daemon)
         return daemon
 
@@ -98,7 +106,7 @@ class Place:
         report.stuck += await self.stuck()
         report.jobs = await self.connection.fetchval("select count(*) from worker.job_queue")
         report.figures["most_memory_mb"] = round(self.most_memory, 1)
-        for violation in await violations(self.connection, *but):
+        for violation in await violations(self.connection, *but, logs=[each.log for each in self.daemons]):
             report.faults.append(str(violation))
             report.lost += len(violation.rows) if violation.invariant == "I1" else 0
             report.stale_accepted += len(violation.rows) if violation.invariant == "I3" else 0
@@ -158,6 +166,13 @@ class Place:
             if each.process.poll() is None:
                 each.send(signal.SIGCONT)
                 each.kill()
+
+
+def secretive(dsn: str) -> str:
+    """The address with a password in it that nobody asks for, and that no log may hold."""
+    url = urlsplit(dsn)
+    user, at, host = url.netloc.rpartition("@")
+    return dsn if ":" in user or not at else url._replace(netloc=f"{user}:{CANARY}@{host}").geturl()
 
 
 @asynccontextmanager

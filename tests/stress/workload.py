@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
+from tests.stress.checker import CANARY
 from tests.stress.experiment import Report
 from tests.stress.jobs import OVERLAPS, RUNS, VIOLATIONS, lines
 from tests.stress.place import Place
@@ -51,7 +52,10 @@ async def create_steps(place: Place) -> None:
 async def produce(place: Place, count: int, keys: int = KEYS) -> None:
     """Of four jobs two have a key, one is free, one is a graph."""
     chance = place.chance
-    payloads = [f'{{"key": "{chance.randrange(keys)}", "ms": {chance.randrange(1, 40)}}}' for _ in range(count)]
+    payloads = [
+        f'{{"key": "{chance.randrange(keys)}", "ms": {chance.randrange(1, 40)}, "secret": "{CANARY}"}}'
+        for _ in range(count)
+    ]
     await place.connection.execute(
         "select worker.enqueue((array['keyed', 'free', 'keyed', 'graph'])[n % 4 + 1], p::jsonb)"
         " from unnest($1::text[]) with ordinality as u (p, n)",
