@@ -166,7 +166,8 @@ async def _pool(
         max_inactive_connection_lifetime=300.0,
         command_timeout=command_timeout,
         init=enter,
-        reset=Connection.restore if strangers and way.keeps else None,
+        # Our own calls leave nothing behind, so they are not followed by one more.
+        reset=Connection.restore if strangers and way.keeps else None if strangers else _as_it_is,
         loop=None,
         connection_class=Connection,
         record_class=asyncpg.Record,
@@ -175,6 +176,10 @@ async def _pool(
     pool.way = way
     await pool
     return pool
+
+
+async def _as_it_is(connection: Any) -> None:
+    """Not to be reset."""
 
 
 @asynccontextmanager

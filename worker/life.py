@@ -111,13 +111,14 @@ class Life:
             _log.info("service.draining", in_hand=parts.poller.in_hand)
             polling.cancel()
             await asyncio.wait({polling}, timeout=LEAVE_SECONDS)
-            tasks += [polling, duties.create_task(_said(parts.bell.off()))]
+            telling = duties.create_task(_said(parts.bell.off()))
             await self._drain(parts, stop)
             # A call that nobody answers, and its cancellation, would be waited for much longer.
             asyncio.get_running_loop().call_later(LEAVE_SECONDS, self._database.terminate)
             if parts.poller.in_hand == 0 and not self._dead.is_set():
                 await _said(parts.queue.give_back())  # of a claim that the stop cut short
-            await _ended(tasks)
+            await asyncio.wait({telling}, timeout=LEAVE_SECONDS)
+            await _ended([*tasks, polling, telling])
             await parts.outbound.close()
         if self._dead.is_set():
             raise ProcessDead(f"process {me} was declared dead")

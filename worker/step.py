@@ -5,6 +5,7 @@ is sent again under the same claim, waits for its orphan and finds the mark.
 """
 
 import asyncio
+import random
 import re
 import time
 from collections import Counter
@@ -26,7 +27,7 @@ from worker.job_queue import JobQueue, OpenStep
 from worker.log import job_fields
 from worker.outcome import clean
 
-RACES = 3  # repeats after a deadlock or serialization failure
+RACES = 3  # repeats after a deadlock, a serialization failure or a stranger's cancel
 _RACE = ("40001", "40P01")
 _FINAL = (*_RACE, "55P03", "57014")  # passing for the queue's own calls, but said by the function itself here
 CANCEL_SECONDS = 0.5  # what a cancelled statement is given before its connection is ended
@@ -37,7 +38,6 @@ LOOK_EVERY = 100  # later
 
 # The frame of worker.run_step in an error's context; the words around name and EXECUTE are in the server's language.
 _RUN_STEP = re.compile(r"^.*\brun_step\(bigint.*$", re.MULTILINE)
-
 _runs: Counter[tuple[str, str]] = Counter()  # by job type and step, which are declared: so many and no more
 
 _log = structlog.get_logger()
@@ -137,9 +137,11 @@ class StepRunner:
                 sqlstate = getattr(error, "sqlstate", None)
                 if sqlstate == "WK010" and _marked(error) and time.monotonic() < until:
                     continue
-                if sqlstate in _RACE and races < RACES:
+                race = sqlstate in _RACE or isinstance(error, InterruptedError)
+                if race and races < RACES:
                     races += 1
-                elif sqlstate not in _FINAL and is_transient(error) and time.monotonic() < until:
+                    await asyncio.sleep(random.uniform(0, 0.05 * 2**races))  # or the same two would meet again
+                elif not race and sqlstate not in _FINAL and is_transient(error) and time.monotonic() < until:
                     lost += 1
                     await asyncio.sleep(min(0.05 * 2**lost, 1.0))
                 else:
@@ -149,7 +151,7 @@ class StepRunner:
         told = partial(tell_left, job, step=call.step, function=call.function)
         async with borrowed(self._pool, told=told, locks=_due(job, call)) as connection:
             await connection.limit(call.timeout)
-            sent = asyncio.ensure_future(self._send(connection, job, call))
+            began, sent = time.monotonic(), asyncio.ensure_future(self._send(connection, job, call))
             try:
                 row = await asyncio.shield(sent)
             except asyncio.CancelledError:
@@ -159,6 +161,8 @@ class StepRunner:
                 await asyncio.shield(self._stop(connection, sent, hard=True))
                 raise StepTimeout(f"step {call.step} did not end at its timeout of {call.timeout:g} s") from None
             except asyncpg.PostgresError as error:
+                if error.sqlstate == "57014" and time.monotonic() - began < call.timeout - 0.001:
+                    raise InterruptedError("its statement was cancelled by somebody, before its timeout") from None
                 if error.sqlstate in _FINAL or not _from_below(error):
                     raise
                 self._watch.database_error(error)
