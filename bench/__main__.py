@@ -11,7 +11,10 @@ from bench.graph import graph, step
 from bench.ground import ground
 from bench.latency import idle, pickup, sustained
 
-NAMES = {each.__name__: each for each in (drain, drain_5ms, enqueue, enqueue_many, trigger, pickup, sustained, idle, graph, step)}
+NAMES = {
+    each.__name__: each
+    for each in (drain, drain_5ms, enqueue, enqueue_many, trigger, pickup, sustained, idle, graph, step)
+}
 
 
 def main() -> int:

@@ -79,7 +79,10 @@ async def _many(ground: Ground, count: int, batch: int = 1_000) -> dict[str, flo
 async def _writers(ground: Ground) -> dict[str, float]:
     """With a daemon that sleeps, as it does when there is little to do, so that the first insert rings it."""
     config = ground.configure('[job.noop]\npython = "bench.noop:noop"\n', "")
-    async with ground.database() as (dsn, connection), ground.process(dsn, "-m", "worker", "run", "--config", str(config)):
+    async with (
+        ground.database() as (dsn, connection),
+        ground.process(dsn, "-m", "worker", "run", "--config", str(config)),
+    ):
         while not await connection.fetchval("select exists (select from worker.asleep)"):
             await asyncio.sleep(0.05)
         ringing = await _write(dsn)

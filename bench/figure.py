@@ -28,7 +28,9 @@ class Figure:
     beside: dict[str, float] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, name: str, unit: str, goal: str, runs: Sequence[dict[str, float]], *, inverse: bool = False) -> "Figure":
+    def of(
+        cls, name: str, unit: str, goal: str, runs: Sequence[dict[str, float]], *, inverse: bool = False
+    ) -> "Figure":
         """The figure of runs that each have a `value`, perhaps a `raw`, and anything else beside.
 
         Args:

@@ -56,7 +56,9 @@ async def _makespan(ground: Ground, connections: int) -> dict[str, float]:
 
 
 async def _run(connection: asyncpg.Connection, tenant: str) -> float:
-    job_id = await connection.fetchval("select worker.enqueue('stats_update', jsonb_build_object('tenant_id', $1::text))", tenant)
+    job_id = await connection.fetchval(
+        "select worker.enqueue('stats_update', jsonb_build_object('tenant_id', $1::text))", tenant
+    )
     while not (row := await connection.fetchrow(
         "select status, date_part('epoch', finished_at - started_at) from worker.job_queue"
         " where id = $1 and finished_at is not null", job_id)):  # fmt: skip
@@ -78,7 +80,7 @@ async def _bare(connection: asyncpg.Connection, function: str, tenant: Any) -> f
 
 def _lower_bound(steps: dict[str, Any], seconds: dict[str, float], cores: int) -> float:
     drawn = Graph(Step(name, each["sql"], needs=tuple(each.get("needs", ()))) for name, each in steps.items())
-    return max(max(drawn.remaining(seconds).values()), sum(seconds.values()) / cores)
+    return max(*drawn.remaining(seconds).values(), sum(seconds.values()) / cores)
 
 
 async def _overhead(ground: Ground) -> dict[str, float]:
@@ -89,7 +91,8 @@ async def _overhead(ground: Ground) -> dict[str, float]:
         async with ground.process(dsn, "-m", "worker", "run", "--config", str(config)):
             ids = [await _run_steps(connection) for _ in range(20)]
             spans = await connection.fetchval(
-                "select array_agg(date_part('epoch', finished_at - started_at)) from worker.job_queue where id = any ($1)",
+                "select array_agg(date_part('epoch', finished_at - started_at))"
+                " from worker.job_queue where id = any ($1)",
                 ids[5:],
             )
             began = time.perf_counter()

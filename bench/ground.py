@@ -70,7 +70,12 @@ class Ground:
         environment = {**os.environ, "DATABASE_URL": dsn}
         with (self.folder / "said.log").open("ab") as said:
             process = subprocess.Popen(
-                [sys.executable, *arguments], cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=said, stderr=said
+                [sys.executable, *arguments],
+                cwd=ROOT,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=said,
+                stderr=said,
             )
         try:
             yield process

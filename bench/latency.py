@@ -38,7 +38,10 @@ async def idle(ground: Ground, runs: int) -> Figure:
 
 async def _pickup(ground: Ground) -> dict[str, float]:
     config = ground.configure(NOOP, "")
-    async with ground.database() as (dsn, connection), ground.process(dsn, "-m", "worker", "run", "--config", str(config)):
+    async with (
+        ground.database() as (dsn, connection),
+        ground.process(dsn, "-m", "worker", "run", "--config", str(config)),
+    ):
         while not await connection.fetchval(SLEEPS):
             await asyncio.sleep(0.05)
         for _ in range(PICKUPS):
@@ -72,7 +75,10 @@ async def _heard(dsn: str, connection: asyncpg.Connection) -> Sequence[float]:
 
 async def _sustained(ground: Ground) -> dict[str, float]:
     config = ground.configure(NOOP, "")
-    async with ground.database() as (dsn, connection), ground.process(dsn, "-m", "worker", "run", "--config", str(config)) as process:
+    async with (
+        ground.database() as (dsn, connection),
+        ground.process(dsn, "-m", "worker", "run", "--config", str(config)) as process,
+    ):
         while not await connection.fetchval(SLEEPS):
             await asyncio.sleep(0.05)
         producers = [await asyncpg.connect(dsn) for _ in range(4)]
@@ -86,8 +92,13 @@ async def _sustained(ground: Ground) -> dict[str, float]:
         await asyncio.sleep(0.5)
         waits = [row["started"] for row in await connection.fetch("select * from bench.latencies('noop')")]
     jobs = len(waits)
-    return {"value": percentile(waits, 0.99), "p50": percentile(waits, 0.5), "jobs": jobs,
-            "worker_cpu_s_per_1000": worker / jobs * 1000, "backends_cpu_s_per_1000": postgres / jobs * 1000}  # fmt: skip
+    return {
+        "value": percentile(waits, 0.99),
+        "p50": percentile(waits, 0.5),
+        "jobs": jobs,
+        "worker_cpu_s_per_1000": worker / jobs * 1000,
+        "backends_cpu_s_per_1000": postgres / jobs * 1000,
+    }
 
 
 async def _stream(connection: asyncpg.Connection, rate: float) -> None:
@@ -100,8 +111,14 @@ async def _stream(connection: asyncpg.Connection, rate: float) -> None:
 
 async def _idle(ground: Ground) -> dict[str, float]:
     config = ground.configure(NOOP, "")
-    calls = "select sum(calls) from pg_stat_statements s join pg_database d on d.oid = s.dbid where datname = current_database()"
-    async with ground.database() as (dsn, connection), ground.process(dsn, "-m", "worker", "run", "--config", str(config)) as process:
+    calls = (
+        "select sum(calls) from pg_stat_statements s join pg_database d on d.oid = s.dbid"
+        " where datname = current_database()"
+    )
+    async with (
+        ground.database() as (dsn, connection),
+        ground.process(dsn, "-m", "worker", "run", "--config", str(config)) as process,
+    ):
         await connection.execute("create extension pg_stat_statements")
         while not await connection.fetchval(SLEEPS):
             await asyncio.sleep(0.05)
@@ -109,7 +126,10 @@ async def _idle(ground: Ground) -> dict[str, float]:
         beats = f"{calls} and query like '%worker.beat%'"
         began, first, first_beats = cpu(process.pid), await connection.fetchval(calls), await connection.fetchval(beats)
         await asyncio.sleep(IDLE_SECONDS)
-        statements, beaten = await connection.fetchval(calls) - first - 1, await connection.fetchval(beats) - first_beats
+        statements, beaten = (
+            await connection.fetchval(calls) - first - 1,
+            await connection.fetchval(beats) - first_beats,
+        )
         hours = IDLE_SECONDS / 3600
         return {"value": float(statements - beaten) / hours, "beats": float(beaten) / hours,
                 "cpu_s": (cpu(process.pid) - began) / hours, "memory_mb": memory(process.pid)}  # fmt: skip

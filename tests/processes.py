@@ -29,17 +29,29 @@ def command(config: Path) -> list[str]:
 
 
 class Daemon:
-    """One process; everything it says goes to a file. `more` is put into its environment."""
+    """One process; everything it says goes to a file.
+
+    Args:
+        more: put into its environment.
+        prefix: a command that becomes this one, as `ip netns exec NAME` does.
+    """
 
     def __init__(
-        self, config: Path, dsn: str, log: Path, options: tuple[str, ...] = (), more: Mapping[str, str] | None = None
+        self,
+        config: Path,
+        dsn: str,
+        log: Path,
+        options: tuple[str, ...] = (),
+        more: Mapping[str, str] | None = None,
+        *,
+        prefix: tuple[str, ...] = (),
     ) -> None:
         self.log = log
         environment = {**os.environ, "DATABASE_URL": dsn, "PYTHONUNBUFFERED": "1", **(more or {})}
         environment.pop("PORT", None)
         with log.open("ab") as out:
             self.process = subprocess.Popen(
-                [*command(config), *options], cwd=ROOT, env=environment,
+                [*prefix, *command(config), *options], cwd=ROOT, env=environment,
                 stdin=subprocess.DEVNULL, stdout=out, stderr=out,
                 preexec_fn=die_with_parent,  # noqa: PLW1509 - one prctl, nothing that takes a lock
             )  # fmt: skip

@@ -53,9 +53,8 @@ def test_there_is_nothing_to_watch_on_a_unix_socket() -> None:
         keep_alive(None)
 
 
-async def test_an_attempt_that_was_given_too_little_is_given_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    patience, given = Patience(0.01), []
-    monkeypatch.setattr(module, "CONNECT_SECONDS", 0.08)
+async def test_an_attempt_that_was_given_too_little_is_given_more() -> None:
+    patience, given = Patience(0.01, 0.08), []
     for _ in range(5):
         given.append(patience._seconds)
         with pytest.raises(TimeoutError):

@@ -1,6 +1,7 @@
 """Connections: what passes, what is left behind, and who is let in."""
 
 import asyncio
+from contextlib import suppress
 
 import asyncpg
 import pytest
@@ -8,8 +9,9 @@ import pytest
 from tests.heart import heart, until
 from worker import database
 from worker.connection import connect
-from worker.database import borrowed, is_transient, persistently, wait_until_up
+from worker.database import borrowed, is_transient, persistently
 from worker.errors import DatabaseUnreachable
+from worker.waiting import wait_until_up
 
 
 def postgres(sqlstate: str) -> Exception:
@@ -272,3 +274,16 @@ async def test_a_control_call_has_a_deadline_also_while_it_waits(parts, monkeypa
             await call("select 1")
     for each in lent:
         await control.release(each)
+
+
+async def test_a_call_that_hangs_is_left_with_its_connection_and_one_that_is_slow_gets_its_time(parts, monkeypatch):
+    monkeypatch.setattr(database, "CALL_SECONDS", 0.05)
+    control, ask = parts.database.control, "select pg_backend_pid()"
+    left = set()
+    while len(left) < 20:
+        left.add(await control.fetchval(ask))
+        with suppress(TimeoutError):
+            await control.execute("select pg_sleep(0.3)")
+            break
+    assert 1 < len(left) < 20
+    assert await control.fetchval(ask) in left  # what answered in time is kept

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from tests.heart import becomes, configured, enqueue, heart, row
-from worker import executor
+from tests.heart import becomes, configured, enqueue, heart, row, until
+from worker import executor, solitude
 from worker.attempt import End
 from worker.context import Context
 from worker.errors import CancelRequested, Interrupted, Permanent
@@ -285,6 +285,65 @@ async def test_a_job_whose_turn_does_not_come_is_handed_back_and_keeps_its_place
     for job in jobs[:2]:
         rig.executor.interrupt(job.claim, Interrupted("stops"))
     assert set(await asyncio.wait_for(asyncio.gather(*tasks[:2]), 20)) == {End(ran=True, frees=True)}
+
+
+async def suspected(rig, connection, count):
+    """A job that two processes died with, and others behind it, all of them started."""
+    rig.handlers["work"] = for_ever
+    for _ in range(count):
+        await enqueue(connection)
+    jobs = [
+        replace(job, rescues=2 * (place == 0)) for place, job in enumerate((await rig.parts.queue.claim(count)).jobs)
+    ]
+    return jobs, [asyncio.create_task(rig.executor.execute([job])) for job in jobs]
+
+
+async def ended(rig, jobs, tasks):
+    for job in jobs:
+        rig.executor.interrupt(job.claim, Interrupted("stops"))
+    await asyncio.wait_for(asyncio.gather(*tasks), 20)
+
+
+async def test_a_suspect_runs_alone_and_says_so_until_others_may_join(rig, connection, monkeypatch):
+    monkeypatch.setattr(solitude, "ALONE_SECONDS", 0.1)
+    jobs, tasks = await suspected(rig, connection, 2)
+    phase = "select phase = $2 from worker.job_queue where id = $1"
+    await until(connection, phase, jobs[0].id, solitude.ALONE)
+    assert rig.executor.waiting() == [jobs[1].claim]
+    await until(connection, phase, jobs[0].id, solitude.IN_COMPANY)
+    await becomes(lambda: rig.executor.waiting() == [])
+    await ended(rig, jobs, tasks)
+
+
+async def test_a_suspect_waits_for_the_others_but_not_for_ever(rig, connection, monkeypatch):
+    monkeypatch.setattr(executor, "TURN_SECONDS", 0.1)
+    jobs, tasks = await suspected(rig, connection, 1)
+    await ended(rig, jobs, tasks)
+    rig.handlers["work"] = for_ever
+    await enqueue(connection)
+    (first, suspect) = (await rig.parts.queue.claim(2)).jobs
+    suspect = replace(suspect, rescues=3)
+    both = [asyncio.create_task(rig.executor.execute([job])) for job in (first, suspect)]
+    await becomes(lambda: rig.executor.waiting() == [suspect.claim])
+    await becomes(lambda: rig.executor.waiting() == [])
+    assert len(rig.executor.running()) == 2
+    assert (await row(connection, suspect.id))["phase"] is None
+    await ended(rig, [first, suspect], both)
+
+
+async def test_a_suspect_whose_claim_is_lost_never_begins(rig, connection):
+    begun = []
+
+    async def handler(context):
+        begun.append(1)
+
+    rig.handlers["work"] = handler
+    await enqueue(connection)
+    job = replace(await rig.parts.one(), rescues=2)
+    await connection.execute("update worker.job_queue set claim = nextval('worker.claim_seq')")
+    await asyncio.wait_for(rig.executor.execute([job]), 20)
+    assert begun == []
+    assert rig.metrics.lost_claims._value.get() == 1
 
 
 async def test_a_job_can_be_interrupted_before_its_task_has_begun(rig, connection):

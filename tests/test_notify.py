@@ -86,6 +86,19 @@ async def test_a_real_daemon(heard: socket.socket, tmp_path: Path, dsn: str) -> 
     assert silent(heard)
 
 
+async def test_the_watchdog_of_systemd_is_fed(heard: socket.socket, tmp_path: Path, dsn: str) -> None:
+    daemon = Cli(tmp_path, dsn).start("run", WATCHDOG_USEC="300000")
+    try:
+        said = [await asyncio.to_thread(hear, heard) for _ in range(5)]
+        daemon.send_signal(signal.SIGTERM)
+        await becomes(lambda: daemon.poll() is not None)
+    finally:
+        daemon.kill()
+        daemon.communicate()
+    assert set(said) == {"WATCHDOG=1", "READY=1"}
+    assert daemon.returncode == 0
+
+
 async def test_not_ready_while_the_database_is_away(heard: socket.socket, tmp_path: Path) -> None:
     daemon = Cli(tmp_path, "postgresql://u:p@127.0.0.1:1/x").start("run")
     assert daemon.stderr is not None

@@ -16,8 +16,8 @@ python = "tests.sample_jobs:echo"
 ONE = 'search_path = "public"\nsteps = 1'
 
 
-def call(kind: str) -> Attempt:
-    return Attempt([job()], kind, lambda end: None)
+def call(kind: str, rescues: int = 0) -> Attempt:
+    return Attempt([job(rescues=rescues)], kind, lambda end: None)
 
 
 def test_so_many_at_once() -> None:
@@ -62,6 +62,56 @@ def test_who_leaves_the_line_gets_no_turn() -> None:
     assert not slots.leave(running)
     assert slots.free(running) is None
     assert slots.take(graph)
+
+
+def test_a_suspect_begins_when_nobody_runs_and_runs_alone() -> None:
+    slots = Slots(3, 3)
+    first, second, late, later = (call("python") for _ in range(4))
+    suspect = call("python", rescues=2)
+    assert slots.take(first)
+    assert slots.take(second)
+    assert [slots.take(each) for each in (suspect, late, later)] == [False, False, False]
+    assert slots.free(first) is None  # one of them still runs
+    assert slots.free(second) is suspect
+    assert slots.alone is suspect
+    assert slots.next() is None
+    assert slots.free(suspect) is late
+    assert slots.next() is later
+    assert slots.next() is None
+    assert slots.alone is None
+
+
+def test_others_may_join_it_in_time() -> None:
+    slots = Slots(3, 3)
+    suspect, waiting = call("python", rescues=2), call("python")
+    assert slots.take(suspect)
+    assert not slots.take(waiting)
+    slots.join(waiting)  # who is not alone makes no difference
+    assert slots.next() is None
+    slots.join(suspect)
+    assert slots.next() is waiting
+    assert slots.take(call("python"))
+
+
+def test_a_suspect_that_cannot_be_alone_in_time_goes_with_the_others() -> None:
+    slots = Slots(2, 2)
+    running, suspect, behind = call("python"), call("python", rescues=2), call("python")
+    assert slots.take(running)
+    assert not slots.take(suspect)
+    assert not slots.take(behind)
+    assert slots.hurry(suspect) is suspect
+    assert slots.alone is None
+    assert slots.free(running) is behind
+    assert slots.take(call("python")) is False
+
+
+def test_a_suspect_that_leaves_the_line_holds_nobody_up() -> None:
+    slots = Slots(2, 2)
+    running, suspect = call("steps"), call("steps", rescues=3)
+    assert slots.take(running)
+    assert not slots.take(suspect)
+    assert slots.leave(suspect)
+    assert slots.take(call("python"))
 
 
 async def test_no_attempt_times_out_while_it_waits_for_the_one_connection(dsn, tmp_path, connection):

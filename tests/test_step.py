@@ -238,6 +238,31 @@ async def test_the_statement_timeout_ends_a_step_and_is_recorded(runner, parts, 
     assert await runner.run(claimed, of(claimed, "plain")) == {"done": True}  # the connection is as good as new
 
 
+CANCEL = """
+    select pg_cancel_backend(pid) from pg_stat_activity
+    where datname = current_database() and application_name = 'worker step' and state = 'active'
+"""
+
+
+async def test_a_step_that_a_stranger_cancels_is_repeated(runner, claimed, connection, second):
+    await second.execute("select pg_advisory_lock(77)")
+    running = asyncio.create_task(runner.run(claimed, of(claimed, "gated")))
+    await until(connection, CANCEL)
+    await second.execute("select pg_advisory_unlock_all()")
+    await asyncio.wait_for(running, 20)
+    assert await effects(connection) == {(claimed.id, "gated"): 1}
+
+
+async def test_a_step_that_is_cancelled_for_ever_did_not_run_late(runner, claimed, connection):
+    running = asyncio.create_task(runner.run(claimed, of(claimed, "asleep")))
+    while not running.done():
+        await connection.fetch(CANCEL)
+        await asyncio.sleep(0.01)
+    with pytest.raises(StepError, match="57014"):
+        await running
+    assert await effects(connection) == {}
+
+
 async def test_a_swallowing_function_does_not_outlive_its_timeout_for_long(runner, claimed, connection):
     """Its statement timeout is swallowed too; the client's deadline behind it stops it."""
     with pytest.raises((StepTimeout, StepError)):

@@ -12,6 +12,8 @@ from worker.errors import AttemptTimeout, CancelRequested, DeadlineExceeded, Int
 from worker.job import Job
 from worker.outcome import Outcome, Retried
 
+SUSPECT = 2  # rescues
+
 
 class End(NamedTuple):
     """The end of one call.
@@ -37,10 +39,11 @@ class Attempt:
         until: when its time is over.
         reason: why it was interrupted; the first one counts.
         over: judged, whatever its handler still does.
+        suspect: processes died of it or of its company, so that it is to run alone.
     """
 
     __slots__ = (
-        "began", "claimed", "context", "ended", "jobs", "kind", "over", "reason", "task", "until",
+        "began", "claimed", "context", "ended", "jobs", "kind", "over", "reason", "suspect", "task", "until",
     )  # fmt: skip
 
     def __init__(self, jobs: Sequence[Job], kind: str, ended: Callable[[End], None]) -> None:
@@ -54,6 +57,7 @@ class Attempt:
         self.task: asyncio.Task[Any] | None = None
         self.reason: JobError | None = None
         self.over = False
+        self.suspect = any(job.rescues >= SUSPECT for job in jobs)
 
     def begin(self, job_type: JobType) -> bool:
         """Its turn has come, and its timeout begins to count; False when the job's deadline is over already."""

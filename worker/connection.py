@@ -5,8 +5,8 @@ import os
 import random
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import datetime
 from typing import Any
 
@@ -15,10 +15,14 @@ import asyncpg
 from worker import reset
 from worker.way import CONNECT_SECONDS, Pooler, Way, as_way
 
-CONTROL_SECONDS = 30.0  # deadline of one control call
+CALL_SECONDS = 10.0  # deadline of one control call, at first
+CONTROL_SECONDS = 30.0  # and at most
 
 # A dead way is noticed though nothing is said on it, and what was sent must have arrived within 10 s.
 _KEEPALIVES = {"TCP_KEEPIDLE": 5, "TCP_KEEPINTVL": 2, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 10_000}
+
+
+Told = Callable[[list[str]], None]
 
 
 class Connection(asyncpg.Connection):
@@ -26,7 +30,7 @@ class Connection(asyncpg.Connection):
 
     backend_start: datetime | None = None
     _limit: float | None = None
-    _told: "Callable[[list[str]], None] | None" = None
+    _told: Told | None = None
     _locks = False
     _direct = True
     _afterwards: Mapping[str, str] = {}
@@ -41,7 +45,7 @@ class Connection(asyncpg.Connection):
             self._server_caps = self._server_caps._replace(jit=False)  # type: ignore[has-type]
         await self._set_afterwards()
 
-    def lend(self, told: Callable[[list[str]], None], locks: bool = True) -> None:
+    def lend(self, told: Told, locks: bool = True) -> None:
         """Lent out: `told` is called with the kinds of what was left behind, if anything was, when it is given back.
 
         Args:
@@ -133,22 +137,33 @@ def keep_alive(given: Any) -> None:
 
 
 class Patience:
-    """How long an attempt to connect may take: more, when it was too little for the round trips of a slow way."""
+    """How long something may take: more, when it was too little for the round trips of a slow way.
 
-    def __init__(self, least: float) -> None:
+    Args:
+        most: seconds, however often it was too little.
+    """
+
+    def __init__(self, least: float, most: float = CONNECT_SECONDS) -> None:
         self._least = self._seconds = least
+        self._most = most
 
     @asynccontextmanager
     async def attempt(self) -> AsyncIterator[None]:
-        """One attempt; raises TimeoutError when it took too long."""
+        """One attempt to connect; raises TimeoutError when it took too long."""
+        with self.learning() as seconds:
+            async with asyncio.timeout(seconds):
+                yield
+
+    @contextmanager
+    def learning(self) -> Iterator[float]:
+        """One attempt that keeps to the seconds itself, or raises TimeoutError."""
         began = time.monotonic()
         try:
-            async with asyncio.timeout(self._seconds):
-                yield
+            yield self._seconds
         except TimeoutError:
-            self._seconds = min(self._seconds * 2, CONNECT_SECONDS)
+            self._seconds = min(self._seconds * 2, self._most)
             raise
-        self._seconds = max(self._least, 2 * (time.monotonic() - began))
+        self._seconds = min(max(self._least, 2 * (time.monotonic() - began)), self._most)
 
 
 class Pace:

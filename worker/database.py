@@ -6,9 +6,8 @@ be ended when it dies.
 """
 
 import asyncio
-import ssl
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -17,9 +16,9 @@ import structlog
 import tenacity
 
 from worker import reset
-from worker.connection import CONTROL_SECONDS, Connection, register
-from worker.errors import DatabaseUnreachable
-from worker.way import CONNECT_SECONDS, Way, as_way
+from worker.connection import CALL_SECONDS, CONTROL_SECONDS, Connection, Patience, Told, register
+from worker.door import Door, without_tls
+from worker.way import Way, as_way
 
 CONTROL_CONNECTIONS = 4
 ACQUIRE_SECONDS = 300.0
@@ -50,44 +49,47 @@ def is_transient(error: BaseException) -> bool:
     return isinstance(error, OSError | TimeoutError | asyncpg.InternalClientError)
 
 
-def without_tls(error: BaseException) -> bool:
-    """True when the server does not speak TLS, or not as the address asks for it: no waiting helps."""
-    return isinstance(error, ssl.SSLCertVerificationError) or "rejected SSL upgrade" in str(error)
-
-
 class Pool(asyncpg.Pool):
     """A pool whose calls have a deadline even while they wait for a connection, and that drops all connections when one
     of them goes quiet, or finds its server to be another than it was.
 
     Attributes:
         way: how its connections reach the server.
+        door: which makes them.
     """
 
     way: Way
+    door: Door
+    _patience: dict[str, Patience]  # by statement, of which there are so many and no more
     _replaced_at = float("-inf")
 
     async def execute(self, query: str, *args: Any, timeout: float | None = None) -> str:
-        async with self._call() as connection:
-            return str(await connection.execute(query, *args, timeout=timeout))
+        async with self._call(query) as (connection, seconds):
+            return str(await connection.execute(query, *args, timeout=timeout or seconds))
 
     async def fetch(self, query: str, *args: Any, timeout: float | None = None, **more: Any) -> Any:
-        async with self._call() as connection:
-            return await connection.fetch(query, *args, timeout=timeout, **more)
+        async with self._call(query) as (connection, seconds):
+            return await connection.fetch(query, *args, timeout=timeout or seconds, **more)
 
     async def fetchrow(self, query: str, *args: Any, timeout: float | None = None, **more: Any) -> Any:
-        async with self._call() as connection:
-            return await connection.fetchrow(query, *args, timeout=timeout, **more)
+        async with self._call(query) as (connection, seconds):
+            return await connection.fetchrow(query, *args, timeout=timeout or seconds, **more)
 
     async def fetchval(self, query: str, *args: Any, timeout: float | None = None, **more: Any) -> Any:
-        async with self._call() as connection:
-            return await connection.fetchval(query, *args, timeout=timeout, **more)
+        async with self._call(query) as (connection, seconds):
+            return await connection.fetchval(query, *args, timeout=timeout or seconds, **more)
 
     @asynccontextmanager
-    async def _call(self) -> AsyncIterator[Any]:
+    async def _call(self, query: str) -> AsyncIterator[tuple[Any, float]]:
+        # One that hangs keeps claims or verdicts from going on; one that is slow for good must end all the same.
+        patience = self._patience.setdefault(query, Patience(CALL_SECONDS, CONTROL_SECONDS))
         async with borrowed(self, CONTROL_SECONDS) as connection:
             try:
-                yield connection
+                with patience.learning() as seconds:
+                    yield connection, seconds
             except TimeoutError as error:  # one connection went quiet, so the others may be dead as well
+                with suppress(asyncpg.InterfaceError):  # the driver may have given it up already
+                    connection.terminate()
                 await self.note(error)
                 raise
 
@@ -136,6 +138,10 @@ class Database:
             except DATABASE_ERRORS:
                 pool.terminate()
 
+    def shut(self, shut: bool) -> None:
+        """The lease says that the database does not answer, or that it does again."""
+        self.control.door.shut = self.steps.door.shut = shut
+
     def terminate(self) -> None:
         """End every connection here and now; calls that wait for an answer fail."""
         self.control.terminate()
@@ -159,7 +165,9 @@ async def _pool(
         if strangers and way.keeps:
             await reset.prepare(connection)
 
+    door = Door()
     pool = Pool(
+        connect=door.connect,
         min_size=0,  # a floor would be restored with a traceback in the log while the database is away
         max_size=size,
         max_queries=50_000,
@@ -173,7 +181,7 @@ async def _pool(
         record_class=asyncpg.Record,
         **way.arguments(duty, settings),
     )
-    pool.way = way
+    pool.way, pool.door, pool._patience = way, door, {}
     await pool
     return pool
 
@@ -184,10 +192,7 @@ async def _as_it_is(connection: Any) -> None:
 
 @asynccontextmanager
 async def borrowed(
-    pool: asyncpg.Pool,
-    seconds: float = ACQUIRE_SECONDS,
-    told: Callable[[list[str]], None] | None = None,
-    locks: bool = True,
+    pool: asyncpg.Pool, seconds: float = ACQUIRE_SECONDS, told: Told | None = None, locks: bool = True
 ) -> AsyncIterator[Any]:
     """A connection of a pool; waiting for it has a deadline.
 
@@ -221,32 +226,3 @@ def persistently(seconds: float = PERSIST_SECONDS) -> tenacity.AsyncRetrying:
         stop=tenacity.stop_after_delay(seconds),
         reraise=True,
     )
-
-
-async def wait_until_up(url: str, seconds: float | None = None) -> None:
-    """Wait, with backoff and a line in the log, until the database answers.
-
-    Raises:
-        DatabaseUnreachable: refused for good (wrong password, no such database), or `seconds` passed.
-    """
-    retrying = tenacity.AsyncRetrying(
-        retry=tenacity.retry_if_exception(is_transient),
-        wait=tenacity.wait_random_exponential(multiplier=0.2, max=5 if seconds is None else 1),
-        # Before, not after: the last error is what a person wants to read.
-        stop=tenacity.stop_before_delay(seconds) if seconds is not None else tenacity.stop_never,
-        before_sleep=_say_waiting,
-        reraise=True,
-    )
-    try:
-        async for attempt in retrying:
-            with attempt:
-                connection = await asyncpg.connect(url, timeout=CONNECT_SECONDS)
-                await connection.close(timeout=CONTROL_SECONDS)
-    except DATABASE_ERRORS as error:
-        raise DatabaseUnreachable(f"the database does not let us in: {type(error).__name__}: {error}") from None
-
-
-def _say_waiting(state: tenacity.RetryCallState) -> None:
-    error = state.outcome.exception() if state.outcome else None
-    pause = state.next_action.sleep if state.next_action else 0.0
-    _log.warning("database.waiting", error=f"{type(error).__name__}: {error}", again_in=round(pause, 2))

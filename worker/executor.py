@@ -23,6 +23,7 @@ from worker.report import Reporter
 from worker.retry import Retry
 from worker.settler import Settler
 from worker.slots import Slots
+from worker.solitude import Solitude
 from worker.verdict import Verdict
 
 END_SECONDS = 8.0  # what a cancelled handler is given to end, its step's backend included
@@ -64,6 +65,7 @@ class Executor:
         self._retries = {name: each.retry for name, each in types.items()}
         self._coalesced = {name for name, each in types.items() if each.coalesce is not None}
         self._attempts: dict[int, Attempt] = {}
+        self._solo = Solitude(self._slots, self._go_on)
         self._late = Alarm(self._end_late)
         self._impatient = Alarm(self._hand_back)
 
@@ -87,7 +89,7 @@ class Executor:
         if not self._slots.take(attempt):
             self._impatient.at(attempt.claimed + TURN_SECONDS)
         elif not self._begun(attempt):
-            self._go_on(attempt)
+            self._go_on(self._slots.free(attempt))
 
     def execute(self, jobs: Sequence[Job]) -> Coroutine[Any, Any, End]:
         """The same, to be awaited; it is under way before it is."""
@@ -124,18 +126,17 @@ class Executor:
         if not attempt.begin(job_type):
             self._conclude(attempt, attempt.late(job_type))
             return False
-        attempt.context = self._make_context(attempt.jobs)
-        attempt.task = asyncio.create_task(self._call(attempt.context), name=f"job {attempt.jobs[0].id}")
+        context = attempt.context = self._make_context(attempt.jobs)
+        call = self._solo.call(attempt, context, self._call) if self._slots.alone is attempt else self._call(context)
+        attempt.task = asyncio.create_task(call, name=f"job {attempt.jobs[0].id}")
         # A callback, so that what follows runs outside of the handler's task and context.
         attempt.task.add_done_callback(partial(self._done, attempt))
         self._late.at(attempt.until)
         return True
 
-    def _go_on(self, ended: Attempt) -> None:
-        """Let the next one in line begin."""
-        following = self._slots.free(ended)
-        while following is not None and not self._begun(following):
-            following = self._slots.free(following)
+    def _go_on(self, following: Attempt | None) -> None:
+        while following is not None:
+            following = self._slots.next() if self._begun(following) else self._slots.free(following)
 
     async def _call(self, context: Context) -> Any:
         try:
@@ -185,17 +186,22 @@ class Executor:
         """Hand back those that waited too long for their turn; answers with when the next one will have."""
         soonest = float("inf")
         for attempt in self._slots.waiting():
-            if attempt.claimed + TURN_SECONDS <= now:
-                self._stop(attempt, Interrupted("its turn did not come; a neighbour may be free"))
-            else:
+            if attempt.began is not None:
+                continue  # just now, in place of one before it
+            if attempt.claimed + TURN_SECONDS > now:
                 soonest = min(soonest, attempt.claimed + TURN_SECONDS)
+            elif attempt.suspect:
+                self._go_on(self._slots.hurry(attempt))
+                soonest = min(soonest, now + TURN_SECONDS)
+            else:
+                self._stop(attempt, Interrupted("its turn did not come; a neighbour may be free"))
         return soonest
 
     def _over(self, attempt: Attempt, came: Any) -> None:
         if not attempt.over:
             self._conclude(attempt, came if attempt.reason is None else attempt.reason)
             if attempt.began is not None:
-                self._go_on(attempt)
+                self._go_on(self._slots.free(attempt))
 
     def _conclude(self, attempt: Attempt, came: Any) -> None:
         """Judge it, and let it be settled."""

@@ -27,7 +27,7 @@ from worker.way import Way, as_way
 
 BEAT_SECONDS = 5.0  # a beat that takes longer has gone astray, however slow the way is
 ANSWER_SECONDS = 3.0
-AGAIN_SECONDS = 1.0  # most, between attempts to connect
+AGAIN_SECONDS = 1.5  # most, between attempts to connect
 WATCH_SECONDS = 0.1
 ASK_SECONDS = 0.5
 
@@ -148,7 +148,7 @@ class Lease:
 
     def _pause(self, failures: int) -> float:
         # Back well before others call us missing, and not all of a fleet at once.
-        return backoff(failures, min(AGAIN_SECONDS, self._terms.missing / 3)) if failures else self._terms.beat
+        return backoff(failures, min(AGAIN_SECONDS, self._terms.missing / 2)) if failures else self._terms.beat
 
     async def _turn(self, connection: Connection | None) -> Connection | None:
         try:

@@ -29,7 +29,7 @@ from worker.way import Way
 # What claims: the poller's loop for ever, or a drain once.
 Claiming = Callable[[Poller, JobQueue], Coroutine[Any, Any, None]]
 
-LEAVE_SECONDS = 3.0  # that the database is given to answer whoever holds nothing any more
+LEAVE_SECONDS = 2.0  # that the database is given to answer whoever holds nothing any more
 
 _log = structlog.get_logger()
 
@@ -166,6 +166,7 @@ class Life:
         await parts.build()
         self._parts = parts
         if not self._lease.held:
+            self._database.shut(True)
             parts.poller.shut()
         return parts
 

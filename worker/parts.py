@@ -162,11 +162,13 @@ class Parts:
     def fence(self) -> None:
         """No confirmed beat."""
         _log.warning("lease.fenced", in_hand=self.poller.in_hand)
+        self._database.shut(True)
         self.poller.shut()
 
     def confirm(self) -> None:
         """The lease is confirmed again."""
         _log.info("lease.confirmed")
+        self._database.shut(False)
         self.poller.open()
 
     async def until_dead(self, duty: Coroutine[Any, Any, None]) -> None:

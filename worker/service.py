@@ -13,13 +13,15 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from worker.config import Config, secret_values
-from worker.database import DATABASE_ERRORS, is_transient, wait_until_up
+from worker.database import DATABASE_ERRORS, is_transient
+from worker.door import is_refusal
 from worker.errors import ProcessDead, Stuck
 from worker.life import Claiming, Life, release
 from worker.log import register_secrets
 from worker.metrics import Metrics
 from worker.pulse import Readiness
 from worker.stop import Stop, beside, first
+from worker.waiting import wait_until_up
 from worker.watchdog import Watchdog
 from worker.way import Way, explore
 
@@ -66,19 +68,25 @@ async def run(
 async def _lives(
     life: Callable[[tuple[Way, Way]], Life], url: str, direct: str, *, stop: Stop, ready: Callable[[int], None]
 ) -> None:
+    begun = asyncio.Event()
+
+    def begins(me: int) -> None:
+        begun.set()
+        ready(me)
+
     while True:
-        await first(wait_until_up(url), stop.asked)
+        await first(wait_until_up(url, refusals=begun.is_set()), stop.asked)
         if stop.asked.is_set():
             break
         try:
             ways = await first(_explored(url, direct), stop.asked)
             if ways is None:
                 break
-            await life(ways).run(stop, ready)
+            await life(ways).run(stop, begins)
         except ProcessDead:
             _log.warning("service.declared_dead", next="starting anew under a new id")
         except DATABASE_ERRORS as error:
-            if not is_transient(error):
+            if not is_transient(error) and not (begun.is_set() and is_refusal(error)):
                 raise
             _log.warning("service.start_again", error=type(error).__name__)
             await first(asyncio.sleep(random.uniform(0.5, 1.5)), stop.asked)

@@ -11,6 +11,7 @@ class Slots:
     """Who may run now, first come, first served.
 
     A call with steps that waits for others like it waits outside: it holds no slot that another kind could use.
+    A suspect begins when nobody else runs, and those behind it wait.
 
     Args:
         concurrency: calls that run at once.
@@ -19,38 +20,70 @@ class Slots:
     """
 
     def __init__(self, concurrency: int, connections: int) -> None:
-        self._free = concurrency
+        self._free = self._size = concurrency
         self._free_steps = min(connections, concurrency)
         self._order = count()
+        self._suspects = 0  # in line
+        self.alone: Attempt | None = None
         self._lines: tuple[dict[Attempt, int], dict[Attempt, int]] = ({}, {})  # by arrival: with steps, without
 
     def take(self, attempt: Attempt) -> bool:
         """True when it may begin; otherwise it stands in line from now on."""
         steps = attempt.kind == STEPS
-        if self._free > 0 and (not steps or self._free_steps > 0):
-            self._free -= 1
-            self._free_steps -= steps
+        if not self._suspects and (not steps or self._free_steps > 0) and self._may(attempt):
+            self._begin(attempt)
             return True
         self._lines[not steps][attempt] = next(self._order)
+        self._suspects += attempt.suspect
         return False
 
     def leave(self, attempt: Attempt) -> bool:
         """It will not begin any more; False when it did not stand in line."""
-        return self._lines[attempt.kind != STEPS].pop(attempt, None) is not None
+        if self._lines[attempt.kind != STEPS].pop(attempt, None) is None:
+            return False
+        self._suspects -= attempt.suspect
+        return True
 
     def free(self, attempt: Attempt) -> Attempt | None:
         """It has ended; answers with the one whose turn has come, and who may begin."""
         self._free += 1
         self._free_steps += attempt.kind == STEPS
+        self.join(attempt)
+        return self.next()
+
+    def next(self) -> Attempt | None:
+        """The first in line, if its turn has come; it may begin."""
         heads = [line for line in self._lines if line and (self._free_steps > 0 or line is not self._lines[0])]
         if not heads:
             return None
         line = min(heads, key=lambda line: next(iter(line.values())))
         first = next(iter(line))
+        if not self._may(first):
+            return None
         del line[first]
-        self._free -= 1
-        self._free_steps -= first.kind == STEPS
+        self._suspects -= first.suspect
+        self._begin(first)
         return first
+
+    def join(self, attempt: Attempt) -> None:
+        """From now on others may run beside it."""
+        if self.alone is attempt:
+            self.alone = None
+
+    def hurry(self, attempt: Attempt) -> Attempt | None:
+        """It stands in line, and waits no longer until it can be alone; answers with the one who may begin."""
+        self._suspects -= attempt.suspect
+        attempt.suspect = False
+        return self.next()
+
+    def _may(self, attempt: Attempt) -> bool:
+        return self._free > 0 and self.alone is None and (not attempt.suspect or self._free == self._size)
+
+    def _begin(self, attempt: Attempt) -> None:
+        self._free -= 1
+        self._free_steps -= attempt.kind == STEPS
+        if attempt.suspect:
+            self.alone = attempt
 
     def waiting(self) -> list[Attempt]:
         """Those in line, the oldest of each kind first."""

@@ -28,8 +28,8 @@ from worker.log import job_fields
 from worker.outcome import clean
 
 RACES = 3  # repeats after a deadlock, a serialization failure or a stranger's cancel
-_RACE = ("40001", "40P01")
-_FINAL = (*_RACE, "55P03", "57014")  # passing for the queue's own calls, but said by the function itself here
+_RACE = ("40001", "40P01", "57014")
+_FINAL = (*_RACE, "55P03")  # passing for the queue's own calls, but said by the function itself here
 CANCEL_SECONDS = 0.5  # what a cancelled statement is given before its connection is ended
 END_SECONDS = 5.0
 DEFAULT_SECONDS = 300.0
@@ -38,6 +38,7 @@ LOOK_EVERY = 100  # later
 
 # The frame of worker.run_step in an error's context; the words around name and EXECUTE are in the server's language.
 _RUN_STEP = re.compile(r"^.*\brun_step\(bigint.*$", re.MULTILINE)
+
 _runs: Counter[tuple[str, str]] = Counter()  # by job type and step, which are declared: so many and no more
 
 _log = structlog.get_logger()
@@ -137,15 +138,14 @@ class StepRunner:
                 sqlstate = getattr(error, "sqlstate", None)
                 if sqlstate == "WK010" and _marked(error) and time.monotonic() < until:
                     continue
-                race = sqlstate in _RACE or isinstance(error, InterruptedError)
-                if race and races < RACES:
+                if sqlstate in _RACE and races < RACES:
                     races += 1
                     await asyncio.sleep(random.uniform(0, 0.05 * 2**races))  # or the same two would meet again
-                elif not race and sqlstate not in _FINAL and is_transient(error) and time.monotonic() < until:
+                elif sqlstate not in _FINAL and is_transient(error) and time.monotonic() < until:
                     lost += 1
                     await asyncio.sleep(min(0.05 * 2**lost, 1.0))
                 else:
-                    raise translated(error, job, call.step, call.timeout) from None
+                    raise translated(error, job, call.step) from None
 
     async def _once(self, job: Job, call: Call) -> Any:
         told = partial(tell_left, job, step=call.step, function=call.function)
@@ -161,8 +161,9 @@ class StepRunner:
                 await asyncio.shield(self._stop(connection, sent, hard=True))
                 raise StepTimeout(f"step {call.step} did not end at its timeout of {call.timeout:g} s") from None
             except asyncpg.PostgresError as error:
-                if error.sqlstate == "57014" and time.monotonic() - began < call.timeout - 0.001:
-                    raise InterruptedError("its statement was cancelled by somebody, before its timeout") from None
+                if error.sqlstate == "57014" and time.monotonic() - began >= call.timeout - 0.001:
+                    self._watch.database_error(error)
+                    raise StepTimeout(f"step {call.step} ran past its timeout of {call.timeout:g} s") from None
                 if error.sqlstate in _FINAL or not _from_below(error):
                     raise
                 self._watch.database_error(error)
@@ -232,7 +233,7 @@ def _from_below(error: asyncpg.PostgresError) -> bool:
     return not frames or "EXECUTE" in frames[-1]
 
 
-def translated(error: BaseException, job: Job, step: str, timeout: float = 0.0) -> JobError:
+def translated(error: BaseException, job: Job, step: str) -> JobError:
     """An error of the database as what it means for the job."""
     sqlstate = getattr(error, "sqlstate", None)
     named = f"step {step}: {sqlstate or type(error).__name__} {error}"
@@ -245,6 +246,4 @@ def translated(error: BaseException, job: Job, step: str, timeout: float = 0.0) 
             return CancelRequested("cancelled")
         case "WK010":
             return StepBusy(named)
-        case "57014":
-            return StepTimeout(f"step {step} ran past its timeout of {timeout:g} s")
     return StepError(named)

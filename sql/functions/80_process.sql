@@ -1,11 +1,44 @@
 -- Processes: each has a lease, beaten from a connection of its own; the others judge it by what they see.
 
+create or replace function worker.timeline() returns text
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return case when not pg_is_in_recovery() then left(pg_walfile_name(pg_current_wal_lsn()), 8) end;
+exception when others then
+  return null;  -- a service that shows nothing of its log
+end
+$$;
+comment on function worker.timeline() is 'Another one after each promotion of a standby; null where it cannot be told';
+
+create or replace function worker.void(me bigint) returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  verdicts worker.verdict[];
+begin
+  perform from worker.process p where p.id = me and p.dead_at is null and p.timeline <> worker.timeline() for update;
+  if not found then
+    return;
+  end if;
+  -- Numbers that the old server gave out last may be unknown here: none of them may be given out again.
+  perform setval('worker.claim_seq', nextval('worker.claim_seq') + 1000000);
+  update worker.process p set dead_at = worker.now(), dead_by = me, emptied_at = worker.now() where p.id = me;
+  select array_agg((j.id, j.claim, 'pending', null, 0, null, false, false, true, null, null, null, null)::worker.verdict) into verdicts
+  from worker.process p join worker.job_queue j on j.claimed_by = p.id and j.batch >= p.open_batch and j.status = 'running'
+  where p.id = me;
+  perform worker.settle(me, coalesce(verdicts, '{}'));
+end
+$$;
+comment on function worker.void(bigint) is
+  'Ends a process that finds itself on a promoted standby, before it writes anything there: what it was answered last may be lost. Its jobs go back uncounted, and it comes back under a new id';
+
 create or replace function worker.register(host text, pid integer, version text, types text[], slots integer, lease interval,
   pooled boolean default false) returns bigint
 language sql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
-  insert into worker.process (host, pid, version, types, slots, lease, pooled, started_at, beat_at, lease_until)
-  values ($1, $2, $3, $4, $5, $6, $7, worker.now(), worker.now(), worker.now() + $6)
+  insert into worker.process (host, pid, version, types, slots, lease, pooled, timeline, started_at, beat_at, lease_until)
+  values ($1, $2, $3, $4, $5, $6, $7, worker.timeline(), worker.now(), worker.now(), worker.now() + $6)
   returning id
 $$;
 comment on function worker.register(text, integer, text, text[], integer, interval, boolean) is 'A new process; answers with its id, which is never used again';
@@ -26,6 +59,7 @@ create or replace function worker.note_backend(me bigint, pid integer, backend_s
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
+  perform worker.void(me);
   if note_backend.duty = 'beat' then
     delete from worker.backend b where b.process_id = me and b.duty = 'beat';
   end if;
@@ -40,6 +74,7 @@ create or replace function worker.beat(me bigint, open_batch bigint, out alive b
 language plpgsql security definer set search_path = pg_catalog, pg_temp set lock_timeout = '1s'
 as $$
 begin
+  perform worker.void(me);  -- here too, for behind a pooler no session is registered
   update worker.process p set beat_at = worker.now(), lease_until = worker.now() + p.lease,
     open_batch = greatest(p.open_batch, beat.open_batch)
   where p.id = me and p.dead_at is null;
@@ -171,8 +206,12 @@ begin
   from worker.job_queue j where j.ctid = any (rows);
   return query
   with stranded as (
-    -- Not counted: a rescue after which the last rescuer never settled, and a process that got a step done.
+    -- Not counted: a rescue after which the last rescuer never settled, a process that got a step done, and who waited
+    -- while another ran alone.
     select j.id, j.ctid as row_id, j.phase is distinct from 'rescued'
+      and (j.phase is not distinct from 'alone' or not exists (
+        select from worker.process p join worker.job_queue other on other.claimed_by = p.id and other.batch >= p.open_batch
+        where p.id = j.claimed_by and other.status = 'running' and other.phase = 'alone'))
       and not exists (select from worker.job_step s where s.job_id = j.id and s.claim = j.claim and s.status = 'completed') as counted
     from worker.job_queue j where j.ctid = any (rows)
   )

@@ -170,6 +170,7 @@ create table worker.process (
   types       text[] not null default '{}',
   slots       integer not null default 0,
   pooled      boolean not null default false,
+  timeline    text,
   lease       interval not null,
   started_at  timestamptz not null,
   beat_at     timestamptz not null,
@@ -183,6 +184,7 @@ create table worker.process (
 ) with (fillfactor = 50);
 comment on table worker.process is 'One row a daemon: its lease, and whether it stopped or was declared dead, which is for ever';
 
+comment on column worker.process.timeline is 'Of the server that registered it; on another one, a promoted standby, what the process remembers may never have happened';
 comment on column worker.process.open_batch is 'Lowest claim call of which the process may still hold rows, told by its beat: older rows need not be looked at';
 
 create table worker.backend (

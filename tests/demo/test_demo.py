@@ -108,7 +108,7 @@ def test_the_shipped_webhook_is_the_contract_s() -> None:
         "body": {"tags": "{tags}", "source": "worker", "requestId": "{correlation_id}"},
         "coalesce": {"key": "cache", "unite": ["tags"]},
         "partial": {"status": 207, "failed": "failed_tags", "into": "tags"},
-        "retry": {"max_attempts": 1000, "first": "1s", "max": "1m"},
+        "retry": {"max_attempts": 10000, "first": "1s", "max": "1m"},
         "deadline": "24h",
     }
 

@@ -39,8 +39,8 @@ CLEAN = {
 }  # fmt: skip
 # Each: its body, what becomes of the job, and what its error says. A step's effect stands exactly when it completed.
 FUNCTIONS: dict[str, tuple[str, str, str]] = {
-    "notices": ("for i in 1..50000 loop raise notice 'row % of many', i; end loop;", "completed", ""),
-    "warnings": ("for i in 1..50000 loop raise warning 'row % of many', i; end loop;", "completed", ""),
+    "notices": ("for i in 1..10000 loop raise notice 'row % of many', i; end loop;", "completed", ""),
+    "warnings": ("for i in 1..10000 loop raise warning 'row % of many', i; end loop;", "completed", ""),
     "debugging": (
         "perform set_config('client_min_messages', 'debug5', false);"
         " for i in 1..2000 loop raise debug 'row %', i; end loop;", "completed", "",

@@ -268,6 +268,44 @@ class TestDeath:
         assert not await declare_dead(queue, leaves, by=me)
 
 
+class TestPromotion:
+    """A standby took over: what the old server answered last may never have happened here."""
+
+    @pytest.fixture
+    async def me(self, queue: Queue) -> int:
+        me = await queue.register()
+        queue.held = await held(queue, me, 2)
+        assert await queue.db.fetchval("update worker.process set timeline = '00000000' returning id") == me
+        return me
+
+    @pytest.mark.parametrize(
+        "call", ["select * from worker.beat($1, 1)", "select * from worker.register_backend($1, 'control')"]
+    )
+    async def test_the_first_sign_of_a_process_ends_it_and_gives_back_what_it_holds(
+        self, queue: Queue, me: int, call: str
+    ) -> None:
+        await queue.db.fetchrow(call, me)
+        assert (await queue.db.fetchrow("select * from worker.beat($1, 1)", me))["alive"] is False
+        rows = await queue.db.fetch("select status, attempt, rescues from worker.job_queue")
+        assert [tuple(row) for row in rows] == [("pending", 0, 0)] * 2
+        with refused("WK006"):
+            await queue.claim(me=me)
+
+    async def test_no_claim_number_of_the_old_server_is_given_out_again(self, queue: Queue, me: int) -> None:
+        await queue.db.execute("select alive from worker.beat($1, 1)", me)
+        assert await queue.settle(*map(verdict, queue.held), me=me) == {}
+        other = await queue.register()
+        assert min(job["claim"] for job in await queue.take(2, me=other)) > queue.held[-1]["claim"] + 100_000
+
+    async def test_a_process_that_cannot_tell_lives_on(self, queue: Queue, me: int) -> None:
+        await queue.db.execute("update worker.process set timeline = null")
+        assert (await queue.db.fetchrow("select * from worker.beat($1, 1)", me))["alive"] is True
+
+    async def test_the_timeline_is_noted_where_it_can_be_told(self, queue: Queue) -> None:
+        me = await queue.register()
+        assert len(await queue.db.fetchval("select timeline from worker.process where id = $1", me)) == 8
+
+
 class TestStopBackend:
     async def test_cancels_the_statement_of_one_session(self, queue: Queue, session: Session) -> None:
         runner, gate = await session(), await session()
@@ -346,6 +384,16 @@ class TestRescue:
             )
         rescued = {job["id"]: (job["counted"], job["rescues"]) for job in await queue.bury(dead, by=me)}
         assert rescued == {progressed["id"]: (False, 0), stuck["id"]: (True, 1)}
+
+    async def test_counts_for_the_one_alone_that_was_to_run_alone(self, queue: Queue) -> None:
+        dead, other, me = [await queue.register() for _ in range(3)]
+        alone, waits = await held(queue, dead, 2)
+        (elsewhere,) = await held(queue, other)
+        await queue.db.execute("select worker.progress($1, $2, 'alone', null)", alone["id"], alone["claim"])
+        rescued = await queue.bury(dead, by=me) + await queue.bury(other, by=me)
+        assert {job["id"]: job["counted"] for job in rescued} == {
+            alone["id"]: True, waits["id"]: False, elsewhere["id"]: True,
+        }  # fmt: skip
 
     async def test_does_not_count_what_a_rescuer_took_and_had_not_settled(self, queue: Queue) -> None:
         dead, second, third = [await queue.register() for _ in range(3)]

@@ -1,4 +1,4 @@
-"""`python -m tests.stress [--tier fast|nightly|soak] [--only ID,…] [--seed N] [--planned N] [--json]
+"""`python -m tests.stress [--tier fast|nightly|soak] [--only ID,…] [--seed N] [--planned N] [--json] [--write]
 [--list]`.
 
 Exit code 1 when something did not hold, or fewer faults were injected than planned.
@@ -13,6 +13,7 @@ from collections.abc import Iterator
 
 from tests.stress import experiments  # noqa: F401 - they register themselves
 from tests.stress.experiment import EXPERIMENTS, TIERS, Experiment
+from tests.stress.proof import write
 from tests.stress.runner import Runner
 from tests.stress.telling import say, summary
 
@@ -51,6 +52,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--planned", type=int, help="so many faults in each, in place of its own plan")
     parser.add_argument("--json", action="store_true", help="one object on standard output")
+    parser.add_argument("--write", action="store_true", help="keep the results in docs/proof.json and docs/proof.md")
     parser.add_argument("--list", action="store_true", help="say what there is")
     given = parser.parse_args()
     if given.list:
@@ -62,6 +64,8 @@ def main() -> int:
     print(f"tier {tier}, seed {seed}, {len(conducted)} experiments", file=sys.stderr, flush=True)
     reports = asyncio.run(Runner(tier, seed, say).run(conducted))
     told = summary(tier, seed, reports)
+    if given.write:
+        write(tier, seed, reports)
     if given.json:
         print(json.dumps(told))
     return 0 if told["ok"] else 1

@@ -5,6 +5,8 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
+import asyncpg
+
 from tests.support import free_port
 
 ASK_SECONDS = 2.0
@@ -38,6 +40,8 @@ class Readiness:
     def __init__(self) -> None:
         self.port = free_port()
         self.said: list[tuple[float, bool]] = []  # (when, ready): its changes
+        self.outages: list[tuple[float, float]] = []  # from when to when nobody could be ready
+        self.ended = 0.0
 
     @property
     def section(self) -> str:
@@ -53,6 +57,16 @@ class Readiness:
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+            self.ended = time.monotonic()
+
+    async def tell(self, connection: asyncpg.Connection) -> None:
+        """Give the checker what was said in each second, and the outages."""
+        wall = time.time() - time.monotonic()
+        spans = zip(self.said, [*(at for at, _ in self.said[1:]), self.ended], strict=True)
+        said = [(ready, at + n + wall) for (at, ready), end in spans for n in range(int(end - at) + 1)]
+        await connection.executemany("insert into evidence.ready (ready, at) values ($1, to_timestamp($2))", said)
+        outages = [(began + wall, ended + wall) for began, ended in self.outages]
+        await connection.executemany("insert into evidence.outage values (to_timestamp($1), to_timestamp($2))", outages)
 
     async def becomes(self, ready: bool, seconds: float) -> float:
         """Wait until it says so; answers with how long that took, or inf when it did not come."""

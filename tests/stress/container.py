@@ -48,7 +48,7 @@ class Contained(Daemon):
     async def ended(self, seconds: float) -> int | None:
         """The exit code, or None when it is still there."""
         end = time.monotonic() + seconds
-        while self.process.poll() is None and time.monotonic() < end:  # noqa: ASYNC110 - a process, not an event
+        while self.process.poll() is None and time.monotonic() < end:
             await asyncio.sleep(0.01)
         return self.process.poll()
 

@@ -28,10 +28,12 @@ class Report:
         stuck: seconds from each kill to the rescue of what it stranded.
         figures: what else is worth a line, by name.
         faults: sentences; empty = passed.
+        slack: what a bound in seconds is stretched by, where much runs side by side on a small machine.
     """
 
     id: str
     planned: int
+    slack: float = 1.0
     injected: int = 0
     lost: int = 0
     duplicates: int = 0

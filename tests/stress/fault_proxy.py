@@ -153,7 +153,7 @@ class FaultProxy:
             async with asyncio.TaskGroup() as both:
                 both.create_task(self._up(reader, link))
                 both.create_task(self._down(back, link))
-        except* (OSError, _Over):
+        except* (OSError, RuntimeError, _Over):  # RuntimeError: it was half closed
             pass
         finally:
             self.links.discard(link)

@@ -5,6 +5,8 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
+import asyncpg
+
 
 class Inbox:
     """What came.
@@ -39,6 +41,12 @@ class Inbox:
         finally:
             self._open.discard(task)
             writer.transport.abort()
+
+    async def tell(self, connection: asyncpg.Connection, *job_types: str) -> None:
+        """Give what came to the checker, and of which types to expect it; an id is msg_<job>, and perhaps a digest."""
+        await connection.executemany("insert into evidence.hook values ($1)", [(each,) for each in job_types])
+        rows = [(name, int(name.split("_")[1])) for name in self.receipts.elements()]
+        await connection.executemany("insert into evidence.receipt (webhook_id, job_id) values ($1, $2)", rows)
 
     async def end(self) -> None:
         """Hang up on everybody."""

@@ -61,10 +61,11 @@ class Place:
         dsn: str | None = None,
         options: tuple[str, ...] = (),
         more: Mapping[str, str] | None = None,
+        prefix: tuple[str, ...] = (),
     ) -> Daemon:
         """One more daemon; `dsn` is another way to the database, as a proxy's; `more` is put into its environment."""
         log = self.folder / f"daemon-{len(self.daemons)}.log"
-        daemon = Daemon(config, secretive(dsn or self.dsn), log, options, more)
+        daemon = Daemon(config, secretive(dsn or self.dsn), log, options, more, prefix=prefix)
         self.daemons.append(daemon)
         return daemon
 

@@ -6,44 +6,45 @@ from dataclasses import dataclass, field
 
 from tests.processes import Daemon
 from tests.stress.fault_proxy import FaultProxy, Link
+from tests.stress.workload import RETRY
 
-# Job types of one lane. What ends with a note is known to have been run to its end.
-TYPES = """
-[job.free{lane}]
+# What ends with a note is known to have been run to its end.
+TYPES = f"""
+[job.free]
 python = "tests.stress.jobs:free"
-settings = {{ folder = "{folder}" }}
-then = ["follow{lane}"]
-{retry}
-[job.follow{lane}]
+settings = {{ folder = "{{folder}}" }}
+then = ["follow"]
+{RETRY}
+[job.follow]
 python = "tests.stress.point_jobs:follow"
-{retry}
-[job.reports{lane}]
+{RETRY}
+[job.reports]
 python = "tests.stress.point_jobs:reports"
-settings = {{ folder = "{folder}" }}
-{retry}
-[job.hook{lane}]
-http = "{url}"
+settings = {{ folder = "{{folder}}" }}
+{RETRY}
+[job.hook]
+http = "{{url}}"
 secrets = ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"]
 body = {{ id = "id" }}
-{retry}
-[job.graph{lane}]
+{RETRY}
+[job.graph]
 arguments = {{ job_id = "id" }}
 parallel = 2
-{retry}
-[job.graph{lane}.steps]
+{RETRY}
+[job.graph.steps]
 a = {{ sql = "step_a" }}
 b = {{ sql = "step_b", needs = ["a"] }}
 c = {{ sql = "step_c" }}
 d = {{ sql = "step_d", needs = ["b", "c"] }}
-[job.fails{lane}]
+[job.fails]
 arguments = {{ job_id = "id" }}
 retry = {{ first = "10ms", max = "100ms", max_attempts = 3 }}
-[job.fails{lane}.steps]
+[job.fails.steps]
 fails = {{ sql = "step_fails" }}
-[job.gated{lane}]
-arguments = {{ job_id = "id", lane = "lane" }}
-{retry}
-[job.gated{lane}.steps]
+[job.gated]
+arguments = {{ job_id = "id" }}
+{RETRY}
+[job.gated.steps]
 gated = {{ sql = "step_gated" }}
 """
 
@@ -55,7 +56,7 @@ class Point:
     Attributes:
         text: found in the statement.
         job: what is enqueued so that it comes to it; none where it comes by itself.
-        again: how often the job's effect outside of the database may happen beyond once, when it dies before, and after.
+        again: how often the job's effect outside of the database happens beyond once, by a death before, and after.
         early: it comes at the start.
         loses: the answer to this statement is lost first.
         stop: SIGTERM makes it come: when nothing is in hand, or the job runs.
@@ -79,6 +80,7 @@ POINTS = (
     Point("begin_steps", b"worker.begin_steps(", "graph"),
     Point("step_began", b"worker.step_began(", "graph"),
     Point("run_step", b"worker.run_step(", "graph"),
+    Point("reset of a step's connection", b"execute worker_left", "graph"),
     Point("step_failed", b"worker.step_failed(", "fails"),
     Point("stop_backend", b"worker.stop_backend(", "gated", stop=True),
     Point("progress", b"worker.progress(", "reports"),

@@ -123,18 +123,18 @@ SENT_OF_NOTHING = """
     select r.webhook_id, r.job_id from evidence.receipt r
     where not exists (select from evidence.hist h where h.job_id = r.job_id) limit 20
 """
-# I9: what a daemon holds comes back to what it held in the beginning, and never passes a cap.
+# I9: what a daemon holds late is not more than what it held at most in the first half, and never passes a cap.
 GREW = """
     with numbered as (
       select pid, what, value, row_number() over w as n, count(*) over (partition by pid, what) as of
       from evidence.gauge window w as (partition by pid, what order by at)
     ), told as (
-      select pid, what, max(value) filter (where n <= greatest(of / 4, 3)) as base,
+      select pid, what, max(value) filter (where n <= of / 2) as base,
              min(value) filter (where n > of - 3) as last, max(of) as of
       from numbered group by 1, 2
     )
     select pid, what, base, last from told
-    where of >= 8 and last > 1.1 * base + case what when 'rss_mb' then 24 else 4 end limit 20
+    where of >= 16 and last > 1.1 * base + case what when 'rss_mb' then 24 else 4 end limit 20
 """
 PASSED_ITS_CAP = """
     select g.pid, g.what, max(g.value), c.most from evidence.gauge g join evidence.cap c on c.what = g.what

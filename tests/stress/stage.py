@@ -86,6 +86,7 @@ class Stage:
         began = time.monotonic()
         await asyncio.sleep(held)
         self.open("before", "after")
+        within *= self.report.slack
         code = await ended(self.daemon, within + 20)
         seconds = time.monotonic() - began
         self.expect(code == 0, f"ended with {code}")
@@ -107,7 +108,7 @@ class Stage:
 async def ended(daemon: Daemon, seconds: float) -> int | None:
     """The exit code, or None when it is still there."""
     end = time.monotonic() + seconds
-    while daemon.process.poll() is None and time.monotonic() < end:  # noqa: ASYNC110 - a process, not an event
+    while daemon.process.poll() is None and time.monotonic() < end:
         await asyncio.sleep(0.01)
     return daemon.process.poll()
 

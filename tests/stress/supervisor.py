@@ -32,7 +32,7 @@ class Supervisor:
         pause = FIRST
         while True:
             born = time.monotonic()
-            while (code := self.daemon.process.poll()) is None:  # noqa: ASYNC110 - a process, not an event
+            while (code := self.daemon.process.poll()) is None:
                 await asyncio.sleep(0.01)
             self.codes.append(code)
             pause = FIRST if time.monotonic() - born > OLD else min(pause * 2, MOST)

@@ -10,12 +10,14 @@ import pytest
 
 from tests.heart import becomes
 from tests.processes import die_with_parent
-from tests.stress.__main__ import chosen
+from tests.stress.__main__ import _planned, chosen
+from tests.stress.checker import CANARY
 from tests.stress.experiment import Report
 from tests.stress.experiments.kill_loop import kill_loop
 from tests.stress.jobs import VIOLATIONS, held, lines
-from tests.stress.place import place
+from tests.stress.place import place, secretive
 from tests.stress.telling import percentile, summary
+from tests.stress.witness import slope
 from tests.stress.workload import produce
 from tests.support import ROOT
 from worker.embedded import Embedded
@@ -75,6 +77,27 @@ def test_experiments_are_chosen_by_tier_and_by_name() -> None:
     assert [each.id for each in chosen("nightly", "4")] == ["4-zombie"]
     with pytest.raises(SystemExit, match="no such experiment: 4711"):
         chosen("fast", "4711")
+
+
+def test_a_plan_can_be_replaced() -> None:
+    (soak,) = chosen("soak", "87")
+    assert _planned(soak, "soak", 5).planned == {"soak": 5}
+    assert _planned(soak, "soak").planned == soak.planned
+
+
+def test_a_password_is_planted_where_there_is_none() -> None:
+    assert (
+        secretive("postgresql://postgres@/db?host=/tmp&port=5")
+        == f"postgresql://postgres:{CANARY}@/db?host=/tmp&port=5"
+    )
+    for as_it_is in ("postgresql://u:p@h/db", "postgresql:///db?host=/tmp"):
+        assert secretive(as_it_is) == as_it_is
+
+
+def test_what_grows_has_a_slope() -> None:
+    assert slope([(at, 5.0 + 2 * at) for at in range(20)]) == pytest.approx(2)
+    assert slope([(at, 50.0 if at < 5 else 7.0) for at in range(20)]) == pytest.approx(0)  # the start is not looked at
+    assert slope([(1, 1.0)]) == 0
 
 
 def test_the_summary_is_one_json_object() -> None:

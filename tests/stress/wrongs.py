@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 
 import asyncpg
@@ -48,10 +49,6 @@ class Naive:
         db = await self.connect()
         job_id = await db.fetchval("select worker.enqueue($1)", job)
         return db, job_id, await db.fetchval(CLAIM, job_id, by)
-
-
-async def forgets(naive: Naive) -> None:
-    await naive.start()
 
 
 async def removes(naive: Naive) -> None:
@@ -191,16 +188,8 @@ async def says_ready(naive: Naive, ready: bool = True, ago: int = 40) -> None:
     await db.execute("insert into evidence.ready values (1, $1, now() - $2 * interval '1 s')", ready, ago)
 
 
-async def sulks(naive: Naive) -> None:
-    await says_ready(naive, ready=False, ago=20)
-
-
 async def talks(naive: Naive) -> None:
     naive.log.write_text(f"connecting to postgresql://worker:{CANARY}@localhost/queue\n")
-
-
-async def leaves_a_session(naive: Naive) -> None:
-    await naive.connect("worker control")
 
 
 async def leaves_a_transaction(naive: Naive) -> None:
@@ -228,8 +217,8 @@ async def cannot_wait(naive: Naive) -> None:
     await db.execute(CLAIM, await db.fetchval("select worker.enqueue('work', delay => interval '1 hour')"), None)
 
 
-WRONGS: dict[str, Callable[[Naive], Awaitable[None]]] = {
-    "jobs never ended": forgets,
+WRONGS: dict[str, Callable[[Naive], Awaitable[object]]] = {
+    "jobs never ended": Naive.start,  # and forgets it
     "rows disappeared": removes,
     "ended twice": ends_it_twice,
     "left its end": revives,
@@ -251,9 +240,9 @@ WRONGS: dict[str, Callable[[Naive], Awaitable[None]]] = {
     "grew and did not come back": leaks,
     "passed its cap": takes_all_there_is,
     "ready in an outage": says_ready,
-    "not ready after one": sulks,
+    "not ready after one": partial(says_ready, ready=False, ago=20),
     SECRETS: talks,
-    "connections of daemons are left": leaves_a_session,
+    "connections of daemons are left": partial(Naive.connect, name="worker control"),
     "idle in a transaction": leaves_a_transaction,
     "advisory locks are left": leaves_a_lock,
     "keys held by nobody": leaves_a_key,

@@ -15,8 +15,8 @@ from worker import log, migrations
 from worker.cli.verdict import Unreached
 from worker.config import Config, load, secret_values
 from worker.connection import connect
-from worker.database import wait_until_up
 from worker.errors import ConfigError, DatabaseUnreachable
+from worker.waiting import wait_until_up
 
 REACH_SECONDS = 10.0
 

@@ -36,7 +36,7 @@ async def _print(config: "Config") -> None:
 
     url = address(config, direct=True)
     await answering(url)
-    connection = await asyncpg.connect(url, timeout=10)
+    connection = await asyncpg.connect(url, timeout=10, command_timeout=30)
     try:
         pending = await migrations.pending(connection)
     finally:

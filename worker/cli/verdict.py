@@ -15,7 +15,8 @@ import structlog
 from worker.cli.exits import BUG, ERROR, SCHEMA, UNREACHABLE, WATCHDOG
 from worker.config.lines import Path as Key
 from worker.config.lines import locate
-from worker.database import is_transient, without_tls
+from worker.database import is_transient
+from worker.door import without_tls
 from worker.errors import DatabaseUnreachable, DeclarationError, Faults, SchemaError, Stuck, WorkerError
 from worker.log import safe
 
@@ -35,7 +36,7 @@ _CURES = {
     "42501": "the database user may not do this: give it the role that docs/security.md names",
 }
 _MIGRATING = "`worker migrate` needs a superuser, or CREATEROLE and CREATE on the database as in docs/security.md"
-_NO_TLS = "the server does not speak TLS as sslmode of database.url asks for it: correct the one or the other"
+_NO_TLS = "who answers there does not speak TLS as sslmode of database.url asks for it, or is no PostgreSQL"
 # What a system says about a connection; any other OSError is about a file or this machine.
 _NETWORK = {None, errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EHOSTDOWN}
 

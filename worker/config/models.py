@@ -35,7 +35,9 @@ class Database(Section):
     direct_url: DatabaseUrl | None = default(
         None, description="For beat, listener and steps when `url` is a transaction pooler."
     )
-    steps: int = default(8, ge=1, le=1000, description="Connections for SQL functions and handlers.")
+    steps: int = default(
+        8, ge=1, le=1000, description="Connections for SQL functions and handlers; no more jobs with steps run at once."
+    )
     search_path: SearchPath = default("public", description="Where unqualified function names resolve, at start.")
 
 

@@ -10,13 +10,13 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import asyncpg
 
-from worker.database import wait_until_up
 from worker.demo import leftovers
 from worker.demo.failure import DemoFailed
 from worker.demo.teller import Teller
 from worker.embedded import Embedded, default_data_dir
 from worker.embedded.postmaster import alive, read
 from worker.errors import EmbeddedError
+from worker.waiting import wait_until_up
 
 REACH_SECONDS = 10.0
 # A demo's data may be lost: it is thrown away anyhow.

@@ -53,7 +53,7 @@ async def wrong_clocks(place: Place, report: Report) -> None:
     await place.started(*daemons.values())
     for step in ("+3h", "-3h", "+0"):
         await place.connection.execute(ENQUEUE, 30)
-        await asyncio.sleep(1)
+        await asyncio.sleep(0.6)
         _step(moving, step)
     await _until_all_have_worked(place, len(clocks))
     report.expect(await place.settled(30), "jobs are not final after 30 s")

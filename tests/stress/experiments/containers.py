@@ -82,7 +82,8 @@ async def ends(report: Report, daemon: Contained, number: int, codes: set[int]) 
     code = await daemon.ended(20)
     seconds = time.monotonic() - began
     report.figures.setdefault("exits", []).append([number, code, round(seconds, 2)])
-    report.expect(code in codes and seconds <= GRACE + QUICK, f"after signal {number}: {code} in {seconds:.1f} s")
+    in_time = seconds <= (GRACE + QUICK) * report.slack
+    report.expect(code in codes and in_time, f"after signal {number}: {code} in {seconds:.1f} s")
 
 
 async def bereaved(place: Place, report: Report, daemon: Contained) -> None:

@@ -1,9 +1,6 @@
 """D.2: the daemons' password changes, their role expires, a right on a step's function is taken away."""
 
 import asyncio
-import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 from tests.stress.experiment import Report, experiment
@@ -12,7 +9,6 @@ from tests.stress.postgres import (
     DEFAULT_TERMS,
     FREE_JOBS,
     GRAPH_JOBS,
-    completed,
     daemon_role,
     end_sessions,
     errors_said,
@@ -36,11 +32,12 @@ steps = { barred = { sql = "barred" } }
 
 @experiment("19-credentials", own_server=True, nightly=4)
 async def credentials(place: Place, report: Report) -> None:
-    """Password and its file changed at once; the file late; the role expired; EXECUTE on one step's function revoked."""
+    """Password and its file changed at once; the file late; the role expired; EXECUTE on one function revoked."""
     passwords = place.folder / "pgpass"
     await create_steps(place)
     await place.connection.execute(
-        "create function barred(job_id bigint) returns void language sql as $$ select evidence.step(job_id, 'barred') $$"
+        "create function barred(job_id bigint) returns void language sql"
+        " as $$ select evidence.step(job_id, 'barred') $$"
     )
     dsn = await daemon_role(place, "first")
     await _demand_passwords(place)

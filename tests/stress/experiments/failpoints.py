@@ -2,54 +2,51 @@
 
 import asyncio
 import signal
-import time
 from collections import Counter
-from contextlib import AsyncExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 import asyncpg
 
-from tests.heart import until, write_config
+from tests.heart import until
 from tests.stress.experiment import Report, experiment
 from tests.stress.fault_proxy import FaultProxy, faulty
 from tests.stress.inbox import Inbox, inbox
 from tests.stress.jobs import RUNS, lines
 from tests.stress.nursery import Nursery, Nursling
 from tests.stress.place import COMPRESSED, Place
+from tests.stress.place import place as another_place
 from tests.stress.points import POINTS, TYPES, Point, Trap
-from tests.stress.workload import RETRY, create_steps
+from tests.stress.workload import create_steps
 
-LANES = 5
+LANES = 8
+Table = dict[str, list[int]]  # by point: kills and repeats of a job's effect, before and after
 TIMES = 20
 MOMENTS = ("before", "after")
 SPRING_SECONDS = 20.0
 CORPSE_SECONDS = 2.0
 VICTIM = COMPRESSED.replace('grace = "5s"', 'grace = "100ms"').replace("concurrency = 8", "concurrency = 2")
 SETUP = """
-create table evidence.gate (lane integer primary key, open boolean not null default true);
+create table evidence.gate as select true as open;
 grant select on evidence.gate to public;
 create function step_fails(job_id bigint) returns void language plpgsql as
   $$ begin raise exception 'as it must'; end $$;
-create function step_gated(job_id bigint, lane integer) returns void language plpgsql as $$
+create function step_gated(job_id bigint) returns void language plpgsql as $$
 begin
   perform evidence.step(job_id, 'gated', 0);
-  while not (select open from evidence.gate g where g.lane = step_gated.lane) loop
+  while not (select open from evidence.gate) loop
     perform pg_sleep(0.02);
   end loop;
 end $$;
 """
-IDLE = """
-    select not exists (select from worker.job_queue
-      where status in ('pending', 'running') and right(job_type, 1) = $1::int::text)
-"""
+IDLE = "select not exists (select from worker.job_queue where status in ('pending', 'running'))"
 ASLEEP = """
     select exists (select from worker.asleep a join worker.process p on p.id = a.process_id
       where p.pid = $1 and p.dead_at is null)
 """
 STEP_RUNS = "select exists (select from worker.job_step where job_id = $1 and status = 'running')"
 CHILDREN = """
-    select count(*) from worker.job_queue j where j.job_type ~ '^free' and j.status = 'completed'
+    select count(*) from worker.job_queue j where j.job_type = 'free' and j.status = 'completed'
       and (select count(*) from worker.job_queue c where c.parent_id = j.id) <> 1
 """
 
@@ -64,30 +61,31 @@ class Death:
 
 
 class Lane:
-    """One victim after the other, with job types of their own: each first ends what the last one left."""
+    """One victim after the other in a database of their own: each first rescues and ends what the last one left."""
 
-    def __init__(self, number: int, place: Place, connection: asyncpg.Connection, proxy: FaultProxy) -> None:
-        self._number, self._place, self._connection, self._proxy = number, place, connection, proxy
-        self._config: Path
-
-    def configure(self, box: Inbox) -> str:
-        """The job types of this lane."""
-        folder = self._place.folder / f"lane{self._number}"
-        folder.mkdir()
-        types = TYPES.format(lane=self._number, folder=self._place.folder, url=box.url, retry=RETRY)
-        self._config = write_config(folder, types, worker=VICTIM)
-        return types
+    def __init__(self, place: Place, proxy: FaultProxy, box: Inbox) -> None:
+        self._place, self._proxy = place, proxy
+        self._config = place.configure(TYPES.replace("{url}", box.url), worker=VICTIM)
 
     async def work(self, nursery: Nursery, plan: list[tuple[Point, str]], report: Report) -> list[Death]:
         """Deaths from the common plan until it is empty."""
         deaths = []
         while plan:
             point, moment = plan.pop()
+            death = None
             try:
-                deaths.append(await self.die(nursery, point, moment))
-                report.injected += 1
+                death = await self.die(nursery, point, moment)
             except (TimeoutError, AssertionError) as error:
-                report.expect(False, f"never died {moment} {point.name}: {type(error).__name__} {error}")
+                failed = f"never died {moment} {point.name}: {type(error).__name__} {error}"
+            said = self._place.daemons[-1].said()
+            if "lease.fenced" in said:  # on a machine this busy it had other things to do than what leads to the point
+                report.figures["fenced"] = report.figures.get("fenced", 0) + 1
+                plan.append((point, moment))
+            elif death is None:
+                report.expect(False, f"{failed}: {said[-600:]}")
+            else:
+                report.injected += 1
+                deaths.append(death)
         return deaths
 
     async def die(self, nursery: Nursery, point: Point, moment: str) -> Death:
@@ -100,7 +98,7 @@ class Lane:
         try:
             if not point.early:
                 await self._place.started(victim)
-                await until(self._connection, IDLE, self._number)
+                await until(self._place.connection, IDLE)
                 job_id = await self._come_to(point, trap, victim)
             await self._sprung(trap)
         finally:
@@ -120,19 +118,16 @@ class Lane:
         """Let the daemon do what leads to the point; answers with the job that it is about."""
         job_id = None
         if point.name == "wake":
-            await until(self._connection, ASLEEP, victim.pid)
+            await until(self._place.connection, ASLEEP, victim.pid)
         if point.job == "gated":
             await self._gate(open=False)
         if not point.stop:
             trap.arm()
         if point.job is not None:
-            payload = f'{{"ms": 1, "lane": {self._number}}}'
-            job_id = await self._connection.fetchval(
-                "select worker.enqueue($1, $2::jsonb)", f"{point.job}{self._number}", payload
-            )
+            job_id = await self._place.connection.fetchval("""select worker.enqueue($1, '{"ms": 1}')""", point.job)
         if point.stop:
             if job_id is not None:
-                await until(self._connection, STEP_RUNS, job_id)
+                await until(self._place.connection, STEP_RUNS, job_id)
             trap.arm()
             victim.send(signal.SIGTERM)
         return job_id
@@ -145,7 +140,6 @@ class Lane:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(CORPSE_SECONDS):
                         await trap.sprung.wait()
-        self._place.killed.append((trap.victim.pid, time.time()))
 
     async def _corpse(self) -> None:
         """Somebody to be declared dead: a process whose session ends without a word."""
@@ -154,10 +148,14 @@ class Lane:
         await connection.fetchrow("select * from worker.register_backend($1, 'beat')", me)
         connection.terminate()
 
+    async def end(self, nursery: Nursery, report: Report) -> None:
+        """One that lives ends what the last one left."""
+        await self._place.started(self._born(nursery))
+        report.expect(await self._place.settled(30), "not all jobs are final after 30 s")
+        await self._place.judge(report)
+
     async def _gate(self, *, open: bool) -> None:
-        await self._connection.execute(
-            "insert into evidence.gate values ($1, $2) on conflict (lane) do update set open = $2", self._number, open
-        )
+        await self._place.connection.execute("update evidence.gate set open = $1", open)
 
 
 @experiment("7-failpoints", nightly=len(POINTS) * len(MOMENTS) * TIMES, limit=900)
@@ -166,48 +164,41 @@ async def failpoints(place: Place, report: Report) -> None:
     times = max(report.planned // (len(POINTS) * len(MOMENTS)), 1)
     plan = [(point, moment) for point in POINTS for moment in MOMENTS for _ in range(times)]
     place.chance.shuffle(plan)
-    await create_steps(place)
-    await place.connection.execute(SETUP)
-    async with AsyncExitStack() as stack:
-        box = await stack.enter_async_context(inbox())
-        lanes = [await lane_of(number, place, stack) for number in range(LANES)]
-        types = "".join(lane.configure(box) for lane in lanes)
-        nursery = Nursery()
-        deaths = await asyncio.gather(*[lane.work(nursery, plan, report) for lane in lanes])
-        await place.started(place.spawn(place.configure(types)))  # ends what the last ones left
-        report.expect(await place.settled(60), "not all jobs are final after 60 s")
-        await place.judge(report)
-    await compare(place, report, [death for lane in deaths for death in lane], box)
+    nursery = Nursery()
+    table: Table = {point.name: [0, 0, 0, 0] for point in POINTS}
+
+    async def conduct(number: int) -> int:
+        async with another_place(place.server, place.folder, number) as own, faulty(own.dsn) as proxy, inbox() as box:
+            await create_steps(own)
+            await own.connection.execute(SETUP)
+            lane = Lane(own, proxy, box)
+            deaths = await lane.work(nursery, plan, report)
+            await lane.end(nursery, report)
+            await compare(own, report, deaths, table, box)
+            return report.jobs
+
+    report.jobs = sum([await one for one in asyncio.as_completed(map(conduct, range(LANES)))])
+    report.figures["kills_repeats_before_after"] = table
 
 
-async def lane_of(number: int, place: Place, stack: AsyncExitStack) -> Lane:
-    """A lane with its own connection and its own way for the daemons."""
-    connection = await asyncpg.connect(place.dsn)
-    stack.push_async_callback(connection.close, timeout=5)
-    return Lane(number, place, connection, await stack.enter_async_context(faulty(place.dsn)))
-
-
-async def compare(place: Place, report: Report, deaths: list[Death], box: Inbox) -> None:
+async def compare(place: Place, report: Report, deaths: list[Death], table: Table, box: Inbox) -> None:
     """What each death came to, against what was expected of its point."""
     ran = Counter(int(line[0]) for line in lines(place.folder, RUNS))
-    table: dict[str, dict[str, list[int]]] = {}
     for death in deaths:
-        kills_again = table.setdefault(death.point.name, {}).setdefault(death.moment, [0, 0])
-        kills_again[0] += 1
+        side = MOMENTS.index(death.moment)
+        table[death.point.name][2 * side] += 1
         if death.job_id is None:
             continue
         effects = box.receipts[f"msg_{death.job_id}"] if death.point.job == "hook" else ran[death.job_id]
         again = max(effects - 1, 0)
-        kills_again[1] += again
+        table[death.point.name][2 * side + 1] += again
         report.duplicates += again
-        expected = death.point.again[MOMENTS.index(death.moment)]
         about = f"{death.moment} {death.point.name}: job {death.job_id} took effect {again} times more"
-        report.expect(again == expected, f"{about}, not {expected}")
-    report.figures["kills_and_repeats"] = table
+        report.expect(again == death.point.again[side], f"{about}, not {death.point.again[side]}")
     childless = await place.connection.fetchval(CHILDREN)
     report.expect(childless == 0, f"{childless} completed jobs have not exactly one follow-up")
     ends = await place.connection.fetch(
         "select job_type, status, finish_reason, count(*) from worker.job_queue"
-        " where (status, job_type ~ '^fails') not in (('completed', false), ('failed', true)) group by 1, 2, 3"
+        " where (status, job_type = 'fails') not in (('completed', false), ('failed', true)) group by 1, 2, 3"
     )
     report.expect(not ends, f"jobs ended otherwise: {[tuple(each) for each in ends]}")

@@ -11,7 +11,6 @@ from tests.stress.experiment import Report, experiment
 from tests.stress.place import Place
 from tests.stress.postgres import (
     DEFAULT_TERMS,
-    DUTIES,
     FREE_JOBS,
     errors_said,
     flowing,
@@ -23,9 +22,8 @@ from tests.stress.postgres import (
     stocked,
     unharmed,
 )
-from tests.stress.workload import FREE, account, create_steps, produce_free
+from tests.stress.workload import FREE, account, produce_free
 
-HANG_SECONDS = 4.0
 LOCKED_SECONDS = 6.0
 POLL_SECONDS = 5.0  # the default
 MOST_WAITING = 8  # of two daemons: of each a claim, a settle, a sweep and a beat
@@ -43,32 +41,46 @@ LONG = """
 python = "tests.stress.jobs:free"
 settings = { folder = "{folder}" }
 """
-STEPS = """
-[job.single]
+SLOW = """
+[job.slow]
 arguments = { job_id = "id" }
-[job.single.steps]
-a = { sql = "step_a", timeout = "2s" }
+steps = { slow = { sql = "slow", timeout = "1500ms" } }
 """
-SINGLE_JOBS = "select worker.enqueue('single') from generate_series(1, 20)"
+SLOW_STEP = """
+    create function slow(job_id bigint) returns void language sql as $$ select evidence.step(job_id, 'slow', 0.5) $$
+"""
+SLOW_JOBS = "select worker.enqueue('slow') from generate_series(1, 4)"
+# How long each hangs, and for how long at most nothing may be done: the deadline of a control call is 10 s, of the step
+# its timeout and 5.5 s, which others do not wait for; the whole server takes as long as it takes, and a knock.
+HANGS = {
+    "control": (13.0, 12.0),
+    "step": (9.0, 2.0),
+    "listen": (2.0, 2.0),
+    "beat": (3.0, 3.0),
+    "postmaster": (3.0, 2.0),
+    "server": (4.0, 8.0),
+}
 
 
-@experiment("15-frozen-backends", own_server=True, fast=6)
+@experiment("15-frozen-backends", own_server=True, quiet=True, fast=6)
 async def frozen_backends(place: Place, report: Report) -> None:
     """SIGSTOP of one backend of each duty, of the postmaster, of the whole server: nothing is closed or answers."""
-    await create_steps(place)
-    await place.started(place.spawn(place.configure(FREE + STEPS, DEFAULT_TERMS)))
-    for what in (*DUTIES, "postmaster", "server"):
-        async with stocked(place, 40, FREE_JOBS, SINGLE_JOBS):
+    await place.connection.execute(SLOW_STEP)
+    await place.started(place.spawn(place.configure(FREE + SLOW, DEFAULT_TERMS)))
+    async with stocked(place, 40, FREE_JOBS, SLOW_JOBS):
+        for what, (held, most) in HANGS.items():
             await flowing(place)
             since = await place.connection.fetchval("select clock_timestamp()")
-            pids = await _aim(place, what)
-            with frozen(pids):
+            with frozen(await _aim(place, what)):
                 report.injected += 1
-                await asyncio.sleep(HANG_SECONDS)
+                await asyncio.sleep(held)
             await flowing(place)
-            report.figures[f"gap_{what}_s"] = round(await longest_gap(place, since), 2)
+            gap = await longest_gap(place, since)
+            report.figures[f"gap_{what}_s"] = round(gap, 2)
+            report.expect(gap <= most, f"{what} hung for {held:g} s, and nothing was done for {gap:.1f} s of it")
     await settle_all(place, report)
-    await unharmed(place, report)
+    await unharmed(place, report, attempts=5)
+    report.expect(report.figures["most_attempts"] > 1, "the step that hung was not given up at its deadline")
     report.figures |= errors_said(place)
     await place.judge(report)
     await account(place, report)
@@ -79,6 +91,8 @@ async def _aim(place: Place, what: str) -> list[int]:
         return [place.server.pid]
     if what == "server":
         return processes(place.server.pid)
+    if what == "step":
+        await until(place.connection, "select exists (select from worker.job_step where status = 'running')")
     return (await sessions(place, what))[:1]
 
 

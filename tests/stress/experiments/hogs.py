@@ -87,7 +87,7 @@ class Held:
 
 @experiment("59-leaks", nightly=4, limit=300)
 async def leaks(place: Place, report: Report) -> None:
-    """20,000 sound jobs leave nothing behind; what a handler leaks stays, for there is no cap that would end the daemon.
+    """20,000 sound jobs leave nothing behind; what a handler leaks stays, for no cap would end the daemon.
 
     At the limit of open files its own jobs fail, and those that need no new file go on.
     """

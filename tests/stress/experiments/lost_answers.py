@@ -45,6 +45,10 @@ LOST = (
     ("follow_up", b"worker.settle(", "parent"),
     ("follow_up_of_steps", b"worker.settle(", "graph"),
 )
+CLAIMED_AGAIN = """
+    select count(*) from worker.job_queue j where 2 = (
+      select count(distinct h.new_claim) from evidence.hist h where h.job_id = j.id and h.new_status = 'running')
+"""
 FOLLOWERS = """
     select count(*) from worker.job_queue p
     where p.job_type = any ($1) and p.status = 'completed' and 1 <> (
@@ -77,7 +81,7 @@ async def _lose(place: Place, report: Report, proxy: FaultProxy, text: bytes, jo
     job = await place.connection.fetchval("select worker.enqueue($1)", job_type)
     over = "select status = 'completed' from worker.job_queue where id = $1"
     async with asyncio.timeout(SETTLE_SECONDS):
-        while not await place.connection.fetchval(over, job) or proxy.lose:  # noqa: ASYNC110 - another process
+        while not await place.connection.fetchval(over, job) or proxy.lose:
             await asyncio.sleep(0.01)
     report.injected += proxy.lost - lost
     return time.monotonic() - began
@@ -113,19 +117,16 @@ async def lost_claim(place: Place, report: Report) -> None:
     config = place.configure(FOLLOWING.partition("[job.graph]")[0], worker='grace = "1s"')
     async with faulty(place.dsn, place.chance.randrange(1000)) as proxy:
         await place.started(place.spawn(config, proxy.dsn))
-        for number in range(report.planned):
+        for _ in range(3 * report.planned):  # now and then it is the answer of a poll that found nothing
             await asyncio.sleep(0.1)
-            report.recovery.append(await _lose(place, report, proxy, b"worker.claim(", "child"))
-            report.expect(
-                report.recovery[-1] <= 2 * POLL_SECONDS, f"claim {number}: {report.recovery[-1]:.1f} s to the next"
-            )
+            before = report.injected
+            seconds = await _lose(place, report, proxy, b"worker.claim(", "child")
+            report.injected = await place.connection.fetchval(CLAIMED_AGAIN)
+            if report.injected > before:
+                report.recovery.append(seconds)
+                report.expect(seconds <= 2 * POLL_SECONDS * report.slack, f"{seconds:.1f} s to the next claim")
+            if report.injected >= report.planned:
+                break
         await place.judge(report)
     twice = "select count(*) from worker.job_queue where attempt <> 1 or rescues <> 0 or status <> 'completed'"
     report.expect(await place.connection.fetchval(twice) == 0, "a claim that nobody heard of was counted")
-    again = """
-        select count(*) from worker.job_queue j where 2 = (
-          select count(distinct h.new_claim) from evidence.hist h where h.job_id = j.id and h.new_status = 'running')
-    """
-    claimed_again = await place.connection.fetchval(again)
-    report.figures["claimed_again"] = claimed_again
-    report.expect(claimed_again >= report.planned, f"only {claimed_again} jobs were claimed again: nothing was shown")

@@ -5,14 +5,28 @@ import signal
 
 from tests.stress.experiment import Report, experiment
 from tests.stress.history import listen, wrongs
+from tests.stress.inbox import inbox
 from tests.stress.place import Place
 from tests.stress.postgres import FREE_JOBS, GRAPH_JOBS, KEYED_JOBS, end_sessions, stocked
-from tests.stress.workload import MIXED, account, create_steps
+from tests.stress.witness import Witness
+from tests.stress.workload import FREE, MIXED, account, create_steps
 
+# A coroutine, followed by a call that says which job it is of.
+FOLLOWED = (
+    FREE.replace("[job.free]", "[job.followed]")
+    + """
+then = ["told"]
+[job.told]
+http = "{url}"
+body = { id = "{id}" }
+retry = { first = "10ms", max = "100ms", max_attempts = 100 }
+"""
+)
+FOLLOWED_JOBS = """select worker.enqueue('followed', '{"ms": 5}') from generate_series(1, 10)"""
 EXAMPLES = 100
 STEPS = 40
 SETTLE_SECONDS = 90.0
-STOPPED_SECONDS = 1.5  # longer than `missing`: it comes back from the dead
+STOPPED_SECONDS = 1.5  # beyond its fence, within its lease: what it held is its own still
 
 
 @experiment("83-state-machine", quiet=True, nightly=20_000)
@@ -34,17 +48,24 @@ async def history(place: Place, report: Report) -> None:
     """Daemons are killed, stopped and cut off; then each call that the server logged is held against the rows."""
     await listen(place.connection)
     await create_steps(place)
-    config = place.configure(MIXED)
-    await place.started(*[place.spawn(config) for _ in range(4)])
-    async with stocked(place, 200, FREE_JOBS, GRAPH_JOBS, KEYED_JOBS):
-        for number in range(report.planned):
-            await asyncio.sleep(0.5 * place.chance.uniform(0.5, 1.5))
-            await _fault(place, number)
-            if len([each for each in place.daemons if each.process.poll() is None]) < 4:
-                place.spawn(config)
-            report.injected += 1
-    await asyncio.sleep(STOPPED_SECONDS)
-    report.expect(await place.settled(SETTLE_SECONDS), f"jobs are not final after {SETTLE_SECONDS:g} s")
+    witness = Witness()
+    async with inbox() as box:
+        config = place.configure(MIXED + FOLLOWED.replace("{url}", box.url))
+        await place.started(*[place.spawn(config) for _ in range(4)])
+        async with stocked(place, 200, FREE_JOBS, GRAPH_JOBS, KEYED_JOBS, FOLLOWED_JOBS):
+            for number in range(report.planned):
+                await asyncio.sleep(0.5 * place.chance.uniform(0.5, 1.5))
+                await _fault(place, number)
+                alive = [each for each in place.daemons if each.process.poll() is None]
+                if len(alive) < 4:
+                    place.spawn(config)
+                witness.look(each.pid for each in alive)
+                report.injected += 1
+        await asyncio.sleep(STOPPED_SECONDS)
+        report.expect(await place.settled(SETTLE_SECONDS), f"jobs are not final after {SETTLE_SECONDS:g} s")
+        await box.tell(place.connection, "told")
+    await witness.tell(place.connection)
+    report.figures["calls_beyond_one"] = box.receipts.total() - len(box.receipts)
     await place.judge(report)
     await account(place, report)
     looked_at, wrong = await wrongs(place.connection, place.server.data / "server.log")
@@ -54,7 +75,7 @@ async def history(place: Place, report: Report) -> None:
 
 
 async def _fault(place: Place, number: int) -> None:
-    """In turn: a death, a pause that is taken for one, the end of every session of a duty."""
+    """In turn: a death, a pause, the end of every session of a duty."""
     alive = place.alive()
     if number % 3 == 0 and len(alive) > 1:
         place.kill(place.chance.choice(alive))

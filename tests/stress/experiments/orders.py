@@ -59,7 +59,7 @@ async def due_within_a_millisecond(place: Place, report: Report) -> None:
             await place.connection.execute(AROUND_NOW, share, ahead)
         report.injected += 4 * share
     async with asyncio.timeout(90):
-        while not await place.connection.fetchval(FAR_AND_FREE):  # noqa: ASYNC110 - of another process
+        while not await place.connection.fetchval(FAR_AND_FREE):
             await asyncio.sleep(0.05)
     late = [row[0] for row in await place.connection.fetch(LATE)]
     report.figures["late_p50_s"] = round(percentile(late, 0.5), 3)

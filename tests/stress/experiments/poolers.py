@@ -74,7 +74,8 @@ async def pooler_alone(place: Place, report: Report) -> None:
             place, report, pooler="transaction", step_pooler="transaction", listener="refused", judged_by="lease"
         )
         report.expect(place.count_said("listener.refused") >= 2, "nobody said that nobody listens")
-        await _compared(place, report, config, through)
+        if report.planned > 4:
+            await _compared(place, report, through)
         await _over(place, report, through)
     await account(place, report)
     false = "select count(*) from worker.job_event where event = 'rescue'"
@@ -149,7 +150,7 @@ def _expect_said(place: Place, report: Report, **profile: str) -> None:
         report.expect(all(f'"{name}":"{value}"' in each for each in said), f"the profile does not say {name}={value}")
 
 
-async def _compared(place: Place, report: Report, config: Path, through: Bouncer) -> None:
+async def _compared(place: Place, report: Report, through: Bouncer) -> None:
     """Jobs a second of one daemon: through the pooler, then directly."""
     await place.stopped()
     for name, dsn in (("pooled", through.dsn), ("direct", place.dsn)):

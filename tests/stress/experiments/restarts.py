@@ -16,6 +16,8 @@ from tests.stress.place import Place
 from tests.stress.postgres import (
     DEFAULT_TERMS,
     FREE_JOBS,
+    GRAPH_JOBS,
+    KEYED_JOBS,
     errors_said,
     few_attempts,
     flowing,
@@ -25,7 +27,7 @@ from tests.stress.postgres import (
     unharmed,
 )
 from tests.stress.telling import percentile
-from tests.stress.workload import FREE, MIXED, account, create_steps, produce
+from tests.stress.workload import FREE, MIXED, account, create_steps
 
 JOBS_A_ROUND = 125
 READY_SECONDS = 5.0  # I11: how soon readiness tells of a total fault, and of its end
@@ -42,9 +44,8 @@ async def restart_loop(place: Place, report: Report) -> None:
     readiness = Readiness()
     await _pair(place, few_attempts(MIXED), readiness, place.dsn, place.dsn)
     first_job = []
-    async with readiness.watched():
+    async with stocked(place, 80, FREE_JOBS, GRAPH_JOBS, KEYED_JOBS), readiness.watched():
         for _ in range(report.planned):
-            await produce(place, JOBS_A_ROUND)
             await flowing(place)
             await asyncio.sleep(place.chance.uniform(0.2, 2.0 if long else 0.5))
             await restarted(place, "immediate", down=place.chance.uniform(0, 3 if long else 1))
@@ -55,6 +56,7 @@ async def restart_loop(place: Place, report: Report) -> None:
     report.figures["first_job_p50_s"] = round(percentile(first_job, 0.5), 2)
     report.figures["first_job_p99_s"] = round(percentile(first_job, 0.99), 2)
     await _judged(place, report)
+    report.expect(report.jobs >= JOBS_A_ROUND * report.planned, "too few jobs for so many restarts")
 
 
 @experiment("14-shut-out", own_server=True, nightly=4)
@@ -68,9 +70,13 @@ async def shut_out(place: Place, report: Report) -> None:
             for phase in (_shutting_down, _refused, _starting_up):
                 await flowing(place)
                 async with phase(place):
+                    began = time.monotonic()
                     report.injected += 2 if phase is _shutting_down else 1
                     await _knocked(report, doors, readiness, phase)
+                if phase is not _shutting_down:  # there sessions live on
+                    readiness.outages.append((began, time.monotonic()))
                 await _over(place, report, readiness, phase.__name__[1:])
+        await readiness.tell(place.connection)
         await _judged(place, report)
 
 

@@ -71,7 +71,7 @@ async def cancelled_statements(place: Place, report: Report) -> None:
             await asyncio.sleep(1 / BLOWS_A_SECOND / 2)
             report.injected += len(await place.connection.fetch(CANCEL, "")) > 0
         report.figures["to_first_job_s"] = round(await flowing(place), 2)
-    await _healed(place, report, daemons)
+    await _healed(place, report, daemons, attempts=5)
 
 
 @experiment("13-killed-backends", own_server=True, nightly=12)
@@ -97,7 +97,8 @@ async def _daemons(place: Place) -> int:
     """Two daemons at the default terms, under a mixed load of jobs with the default number of attempts."""
     await create_steps(place)
     await place.connection.execute(
-        "create function wide(job_id bigint) returns void language sql as $$ select evidence.step(job_id, 'wide', 1) $$"
+        "create function wide(job_id bigint) returns void language sql"
+        " as $$ select evidence.step(job_id, 'wide', 0.5) $$"
     )
     config = place.configure(few_attempts(MIXED) + WIDE, DEFAULT_TERMS)
     daemons = [place.spawn(config), place.spawn(config)]
@@ -105,10 +106,10 @@ async def _daemons(place: Place) -> int:
     return len(daemons)
 
 
-async def _healed(place: Place, report: Report, daemons: int) -> None:
+async def _healed(place: Place, report: Report, daemons: int, attempts: int = 1) -> None:
     """Nothing was lost, and neither was a connection: each duty has its own again, and the pools are whole."""
     await settle_all(place, report)
-    await unharmed(place, report)
+    await unharmed(place, report, attempts)
     await place.connection.execute(
         "select worker.enqueue('wide') from generate_series(1, $1::int)", 4 * daemons * STEP_CONNECTIONS
     )

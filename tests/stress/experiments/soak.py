@@ -166,7 +166,8 @@ async def soak(outer: Place, report: Report) -> None:
             report.injected += await _hour(here, min(AN_HOUR, report.planned - report.injected))
             wait += await _judged(here, report)
         _told(here, report, time.monotonic() - began - wait)
-        report.figures["jobs_in_all"] = await place.connection.fetchval("select max(id) from worker.job_queue")
+        jobs = await place.connection.fetchval("select max(id) from worker.job_queue")
+        report.figures |= {"jobs_in_all": jobs, "jobs_a_second": round(jobs / report.injected / EVERY, 1)}
         await here.witness.tell(place.connection)
         await place.judge(report)
 

@@ -18,7 +18,7 @@ FLOODERS = 2
 FLOOD_SECONDS = 20.0
 QUIET_SECONDS = 5.0
 MOST_CPU = 0.20  # of a core
-MOST_CLAIMS = 40.0  # a second, beyond those of the jobs that were really there: a look in 25 ms
+MOST_CLAIMS = 60.0  # a second, beyond those of the jobs that were really there: rings count once in 25 to 75 ms
 STARTED_P99 = 1.0  # seconds, of jobs that are enqueued while the flood goes on
 # A thousand rings, each a transaction: they are addressed to the daemon, to another, to the self-test, or 7,999 bytes.
 FLOOD = """
@@ -43,7 +43,8 @@ WAITED = """
 @experiment("39-forged-rings", nightly=100_000)
 async def forged_rings(place: Place, report: Report) -> None:
     """A tenant rings thousands of times a second, and a listener that never reads keeps all of it."""
-    await place.connection.execute(f"alter database {place.connection._params.database} set track_functions = 'pl'")
+    database = await place.connection.fetchval("select current_database()")
+    await place.connection.execute(f"alter database {database} set track_functions = 'pl'")
     daemon = place.spawn(place.configure(FREE, 'grace = "5s"'))
     await place.started(daemon)
     me = await place.connection.fetchval("select id from worker.process")
