@@ -198,12 +198,8 @@ async def leaves_a_transaction(naive: Naive) -> None:
     await asyncio.sleep(1.2)
 
 
-async def leaves_a_lock(naive: Naive) -> None:
-    await (await naive.connect()).execute("select pg_advisory_lock(1)")
-
-
-async def leaves_a_key(naive: Naive) -> None:
-    await (await naive.connect()).execute("insert into worker.key_slot values ('k', 1)")
+async def leaves(naive: Naive, statement: str) -> None:
+    await (await naive.connect()).execute(statement)
 
 
 async def has_a_clock_of_its_own(naive: Naive) -> None:
@@ -244,8 +240,8 @@ WRONGS: dict[str, Callable[[Naive], Awaitable[object]]] = {
     SECRETS: talks,
     "connections of daemons are left": partial(Naive.connect, name="worker control"),
     "idle in a transaction": leaves_a_transaction,
-    "advisory locks are left": leaves_a_lock,
-    "keys held by nobody": leaves_a_key,
+    "advisory locks are left": partial(leaves, statement="select pg_advisory_lock(1)"),
+    "keys held by nobody": partial(leaves, statement="insert into worker.key_slot values ('k', 1)"),
     "a time of another clock": has_a_clock_of_its_own,
     "started before it was due": cannot_wait,
 }
