@@ -42,9 +42,7 @@ async def pause(place: Place, report: Report) -> None:
                 await asyncio.sleep(place.chance.uniform(0, AWAKE))
             report.recovery.append(await flowing(place, 30))
     await settle_all(place, report)
-    report.expect(
-        max(report.recovery) <= CATCH_UP, f"nothing was completed for {max(report.recovery):.1f} s"
-    )
+    report.expect(max(report.recovery) <= CATCH_UP, f"nothing was completed for {max(report.recovery):.1f} s")
     report.figures["peak_backends"] = census.most
     report.expect(0 < census.most <= DAEMONS * EACH, f"{census.most} connections at once, {DAEMONS * EACH} are stated")
     said = place.count_said("service.declared_dead")
