@@ -34,6 +34,8 @@ class People(RuleBasedStateMachine):
         self.jobs: dict[int, Model] = {}
         self.now = 0.0
         self.run(self.queue.db.execute(CLEAN))
+        # A claim draws lots between types of one priority: the same calls shall come to the same again.
+        self.run(self.queue.db.execute("select setseed(0.5)"))
         self.run(self.queue.clock(NOON))
         self.run(self.queue.declare_all(*({"name": name, **keys} for name, keys in TYPES.items())))
         self.processes = [self.run(self.queue.register(lease=LEASE)) for _ in range(2)]

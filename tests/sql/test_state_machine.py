@@ -87,15 +87,15 @@ class TheQueue(People):
         assert answer == {job.id: "cancelled" if back and job.asked else status for job in jobs}
         for job in jobs:
             job.snoozes += kind == "snoozed"
-            self.settled(job, answer[job.id], back, fields["counted"], delay)
+            if back:  # what is handed back unharmed keeps its place in the line
+                job.due = min(job.due, self.now) if kind == "released" else self.now + delay
+            self.settled(job, answer[job.id], fields["counted"])
         for job in jobs:
             self.unpark(job.line)
 
-    def settled(self, job: Model, status: str, back: bool, counted: bool, delay: float = 0.0) -> None:
+    def settled(self, job: Model, status: str, counted: bool) -> None:
         job.attempt -= not counted
         job.rescued = False
-        if back:
-            job.due = self.now + delay
         job.status = status
         if status == "pending":
             job.process = None
@@ -118,7 +118,8 @@ class TheQueue(People):
         lost = [job for job in self.running() if (job.process, job.batch) == (process, batch)]
         assert self.run(self.queue.db.fetchval("select worker.unclaim($1, $2)", process, batch)) == len(lost)
         for job in lost:
-            self.settled(job, "cancelled" if job.asked else "pending", back=True, counted=False)
+            job.due = min(job.due, self.now)
+            self.settled(job, "cancelled" if job.asked else "pending", counted=False)
         for job in lost:
             self.unpark(job.line)
         dead = process not in self.processes

@@ -33,7 +33,6 @@ class Report:
 
     id: str
     planned: int
-    slack: float = 1.0
     injected: int = 0
     lost: int = 0
     duplicates: int = 0
@@ -47,6 +46,7 @@ class Report:
     figures: dict[str, Any] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
     skipped: str | None = None
+    slack: float = 1.0
 
     @property
     def ok(self) -> bool:

@@ -178,7 +178,11 @@ ANOTHER_CLOCK = """
            and h.new_status not in ('pending', 'running') and abs(extract(epoch from q.finished_at - h.at)) > 60)
       or (h.n = (select min(f.n) from evidence.hist f where f.job_id = h.job_id and f.new_status = 'running')
           and abs(extract(epoch from q.started_at - h.at)) > 60)
-      or (h.old_status = 'running' and h.new_status = 'pending' and h.scheduled_at < h.at - interval '1 min') limit 20
+      or (h.old_status = 'running' and h.new_status = 'pending' and h.scheduled_at < h.at - interval '1 min'
+          -- handed back unharmed, it keeps its place in the line
+          and not exists (select from evidence.hist e
+                          where e.job_id = h.job_id and e.n < h.n and e.scheduled_at = h.scheduled_at))
+    limit 20
 """
 STARTED_EARLY = """
     select h.job_id, h.scheduled_at, h.at from evidence.hist h

@@ -6,7 +6,7 @@ from pathlib import Path
 from tests.stress.clocks import drifting, lying
 from tests.stress.experiment import Report, experiment
 from tests.stress.place import Place
-from tests.stress.postgres import DEFAULT_TERMS, unharmed
+from tests.stress.postgres import DEFAULT_TERMS, FALSE_RESCUES, completed
 
 AWKWARD = """
 [job.comes_back]
@@ -57,7 +57,9 @@ async def wrong_clocks(place: Place, report: Report) -> None:
         _step(moving, step)
     await _until_all_have_worked(place, len(clocks))
     report.expect(await place.settled(30), "jobs are not final after 30 s")
-    await unharmed(place, report)
+    await completed(place, report)
+    report.figures["false_rescues"] = await place.connection.fetchval(FALSE_RESCUES)
+    report.expect(report.figures["false_rescues"] == 0, "a daemon that lived was called dead")
     await _told(place, report, {name: each.pid for name, each in daemons.items()})
     await place.judge(report)
 

@@ -118,6 +118,6 @@ async def _step(aim: Aim, report: Report) -> float:
 AIMS: dict[str, tuple[Callable[[Aim, Report], Awaitable[float]], float]] = {
     "beat": (_beat, 2.0),  # the fence
     "step": (_step, STEP_SECONDS + 5.5 + 1.0),  # its timeout, and what its end is given
-    "control": (_control, 30.0 + 5.0 + 2.0),  # the deadline of a call, and of giving the connection back
+    "control": (_control, 10.0 + 3.0),  # the deadline of a call, and a claim over another connection
     "listen": (_listen, 60.0 + 2.0 + 3.0),  # the test, and its ring
 }

@@ -56,10 +56,9 @@ async def history(place: Place, report: Report) -> None:
             for number in range(report.planned):
                 await asyncio.sleep(0.5 * place.chance.uniform(0.5, 1.5))
                 await _fault(place, number)
-                alive = [each for each in place.daemons if each.process.poll() is None]
-                if len(alive) < 4:
+                if len([each for each in place.daemons if each.process.poll() is None]) < 4:
                     place.spawn(config)
-                witness.look(each.pid for each in alive)
+                witness.look(each.pid for each in place.alive())
                 report.injected += 1
         await asyncio.sleep(STOPPED_SECONDS)
         report.expect(await place.settled(SETTLE_SECONDS), f"jobs are not final after {SETTLE_SECONDS:g} s")
