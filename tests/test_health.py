@@ -69,6 +69,25 @@ async def test_without_an_answer_nothing_is_known(parts, connection):
     assert math.isnan(value(metrics, "worker_oldest_transaction_seconds") or 0)
 
 
+async def test_who_keeps_a_transaction_open_is_named_once(parts, connection, dsn, monkeypatch):
+    monkeypatch.setattr(health, "OLD_SECONDS", 0.05)
+    gauges = Gauges(parts.queue, parts.database.control, Metrics())
+    stranger = await asyncpg.connect(dsn, server_settings={"application_name": "the stranger"})
+    try:
+        await stranger.execute("begin; select 1")
+        await asyncio.sleep(0.1)
+        with structlog.testing.capture_logs() as said:
+            for _ in range(2):
+                gauges._next_at = 0.0
+                await gauges.sample()
+        (told,) = [line for line in said if line["event"] == "transaction.old"]
+        assert told["by"].startswith(f"pid {stranger.get_server_pid()}, the stranger, user ")
+        named = await connection.fetchval("select oldest_transaction_by from worker.queue_health")
+        assert named == told["by"]
+    finally:
+        await stranger.close()
+
+
 async def test_a_dear_sample_is_followed_by_a_long_pause(parts, monkeypatch):
     gauges = Gauges(parts.queue, parts.database.control, Metrics())
     monkeypatch.setattr(health, "SHARE", 1e9)

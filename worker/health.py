@@ -21,6 +21,7 @@ SAMPLE_EVERY = 5.0
 SHARE = 50  # a sample that took long is followed by a pause of so many times its length
 CHECK_EVERY = 30.0
 TESTED_SECONDS = 5.0
+OLD_SECONDS = 60.0  # of a transaction, after which the log names its holder
 
 _log = structlog.get_logger()
 
@@ -33,6 +34,7 @@ class Gauges:
         self._control = control
         self._metrics = metrics
         self._next_at = 0.0
+        self._told_of: str | None = None
         self.schema_fits = True  # verified at start, before anything is claimed
 
     async def sample(self) -> None:
@@ -46,7 +48,15 @@ class Gauges:
             self._metrics.queue_unknown()
             raise
         self._metrics.queue(_summed(found["types"], self._metrics), found["oldest_transaction"])
+        self._tell_old(found["oldest_transaction"], found["oldest_transaction_by"])
         self._next_at = began + SHARE * (time.monotonic() - began)
+
+    def _tell_old(self, seconds: float, by: str | None) -> None:
+        """Name, once, who keeps vacuum from cleaning up behind the queue."""
+        old = by if seconds >= OLD_SECONDS else None
+        if old is not None and self._told_of is None:
+            _log.warning("transaction.old", seconds=round(seconds), by=old)
+        self._told_of = old
 
     async def check_schema(self) -> None:
         """Look whether the schema still is the one of this release; somebody may migrate while we run."""

@@ -46,12 +46,30 @@ end;
 comment on function worker.oldest_transaction() is
   'Age of the oldest transaction of this database, open or prepared; other users'' sessions count for members of pg_read_all_stats';
 
+create or replace function worker.oldest_transaction_by() returns text
+language sql stable
+begin atomic
+  select held.by from (
+    select a.xact_start as since, format('pid %s, %s, user %s, %s', a.pid,
+      coalesce(nullif(a.application_name, ''), 'without a name'), a.usename, a.state) as by
+    from pg_stat_activity a
+    where a.datname = current_database() and a.backend_type = 'client backend' and a.pid <> pg_backend_pid()
+      and a.xact_start is not null
+    union all
+    select f.prepared, format('prepared transaction %s, user %s', f.gid, f.owner)
+    from pg_prepared_xacts f where f.database = current_database()) held
+  order by held.since limit 1;
+end;
+comment on function worker.oldest_transaction_by() is
+  'Who holds the oldest transaction of this database: while it is open no vacuum cleans up behind the queue, and claims read more and more';
+
 create or replace view worker.queue_health with (security_invoker = true) as
 select
   d.pending, d.waiting, d.scheduled, d.parked, d.running, d.undeclared, d.oldest_due, d.oldest_running,
   p.alive as processes_alive, p.silent as processes_silent, p.dead as processes_dead, p.unrescued as processes_unrescued,
   worker.oldest_transaction() as oldest_transaction,
-  pg_notification_queue_usage() as notification_queue_use
+  pg_notification_queue_usage() as notification_queue_use,
+  worker.oldest_transaction_by() as oldest_transaction_by
 from (
   select coalesce(sum(q.pending), 0)::bigint as pending, coalesce(sum(q.waiting), 0)::bigint as waiting,
     coalesce(sum(q.scheduled), 0)::bigint as scheduled, coalesce(sum(q.parked), 0)::bigint as parked,
@@ -66,13 +84,14 @@ cross join (
     count(*) filter (where r.dead_at is not null and r.emptied_at is null) as unrescued
   from worker.process r) p;
 comment on view worker.queue_health is
-  'One row: jobs by state, pending ones of undeclared types, oldest due and longest running; processes alive, silent (lease lapsed), dead within the hour, dead with jobs still to be rescued; oldest transaction of the database, prepared ones too; share of the notification queue in use (0 to 1)';
+  'One row: jobs by state, pending ones of undeclared types, oldest due and longest running; processes alive, silent (lease lapsed), dead within the hour, dead with jobs still to be rescued; oldest transaction of the database, prepared ones too; share of the notification queue in use (0 to 1); who holds that transaction';
 
 create or replace function worker.health() returns jsonb
 language sql stable
 begin atomic
   select jsonb_build_object(
     'oldest_transaction', extract(epoch from worker.oldest_transaction()),
+    'oldest_transaction_by', worker.oldest_transaction_by(),
     'types', (
       select coalesce(jsonb_agg(to_jsonb(d) || jsonb_build_object(
         'oldest_due', extract(epoch from d.oldest_due), 'oldest_running', extract(epoch from d.oldest_running))
@@ -99,7 +118,7 @@ comment on function worker.profile() is
   'What the calling connection can do: server version, role, TLS, whether it only reads, sees other users'' sessions, notices a lost client; pid of the backend, which is not the client''s idea of it behind a pooler';
 
 -- Rights.
-revoke all on function worker.health(), worker.oldest_transaction(), worker.profile() from public;
+revoke all on function worker.health(), worker.oldest_transaction(), worker.oldest_transaction_by(), worker.profile() from public;
 grant select on worker.queue_depth, worker.queue_health to worker_read;
-grant execute on function worker.health(), worker.oldest_transaction() to worker_read;
+grant execute on function worker.health(), worker.oldest_transaction(), worker.oldest_transaction_by() to worker_read;
 grant execute on function worker.profile() to worker_run, worker_read;

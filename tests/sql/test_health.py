@@ -29,7 +29,9 @@ async def of(queue: Queue, job_type: str) -> dict[str, Any]:
 async def test_an_empty_queue(queue: Queue) -> None:
     found = await health(queue)
     assert (found["pending"], found["running"], found["oldest_due"], found["types"]) == (0, 0, None, [])
-    assert set(json.loads(await queue.db.fetchval("select worker.health()"))) == {"oldest_transaction", "types"}
+    assert set(json.loads(await queue.db.fetchval("select worker.health()"))) == {
+        "oldest_transaction", "oldest_transaction_by", "types",
+    }  # fmt: skip
     assert found["notification_queue_use"] == 0
 
 

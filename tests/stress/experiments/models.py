@@ -29,7 +29,7 @@ SETTLE_SECONDS = 90.0
 STOPPED_SECONDS = 1.5  # beyond its fence, within its lease: what it held is its own still
 
 
-@experiment("83-state-machine", quiet=True, nightly=20_000)
+@experiment("83-state-machine", quiet=True, nightly=15_000)
 async def state_machine(place: Place, report: Report) -> None:
     """Random calls of the SQL against a model in Python; each fault is a call, and the seeds are counted up."""
     from tests.sql.test_state_machine import explore  # needs hypothesis, which a machine without the tests has not
