@@ -23,7 +23,12 @@ async def test_every_call_on_it_has_a_deadline(dsn: str, monkeypatch: pytest.Mon
 
 async def test_a_server_that_takes_us_and_never_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(way, "CONNECT_SECONDS", 0.2)
-    silent = await asyncio.start_unix_server(lambda r, w: asyncio.sleep(600), str(tmp_path / ".s.PGSQL.5432"))
+
+    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()  # until the other one leaves
+        writer.close()
+
+    silent = await asyncio.start_unix_server(say_nothing, str(tmp_path / ".s.PGSQL.5432"))
     async with silent:
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(connect(f"postgresql://u@/d?host={tmp_path}", "beat"), DEADLINE * 10)

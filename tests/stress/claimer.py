@@ -53,13 +53,9 @@ class Claimer:
         ids, claims = [row["id"] for row in rows], [row["claim"] for row in rows]
         await self._connection.fetchval(SETTLE, self._me, ids, claims)
 
-    async def work_off(self, n: int) -> int:
-        """Claim and settle, n at a time, until nothing is due; answers with how many jobs there were."""
-        done = 0
-        while rows := await self.claim(n):
-            await self.settle(rows)
-            done += len(rows)
-        return done
+    async def execute(self, statement: str, *arguments: object) -> None:
+        """Anything else, over its connection."""
+        await self._connection.execute(statement, *arguments)
 
     async def blocks(self, n: int) -> int:
         """Blocks that a claim touches, found in memory or not."""

@@ -85,7 +85,7 @@ class Place:
                 try:
                     self.connection = await asyncpg.connect(self.dsn, timeout=5)
                     return
-                except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError):
                     await asyncio.sleep(0.05)
 
     def memory(self) -> dict[int, float]:

@@ -17,6 +17,8 @@ from tests.stress.place import place as another_place
 from worker.embedded import start
 from worker.embedded.binaries import account, run
 
+# What a connection of ours may end with while its server is in trouble; the internal one comes in mid-message.
+TROUBLE = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
 DUTIES = ("control", "step", "beat", "listen")
 # The lease as it is by default: what is promised about outages and false rescues is promised of these.
 DEFAULT_TERMS = 'poll = "500ms"\ngrace = "5s"\nconcurrency = 8\nprefetch = 8\n'
@@ -85,7 +87,7 @@ async def stocked(place: Place, count: int, *statements: str) -> AsyncIterator[N
     async def stock() -> None:
         connection = None
         while True:
-            with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+            with suppress(*TROUBLE):
                 if connection is None or connection.is_closed():
                     connection = await asyncpg.connect(place.dsn, timeout=5, command_timeout=5)
                 if await connection.fetchval(waiting, count):
@@ -96,6 +98,8 @@ async def stocked(place: Place, count: int, *statements: str) -> AsyncIterator[N
     task = asyncio.create_task(stock())
     try:
         yield
+        if task.done():
+            task.result()
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -181,12 +185,6 @@ def errors_said(place: Place) -> dict[str, int]:
     lines = ("claim.failed", "duty.failed", "lease.beat_missed", "lease.fenced", "listener.lost", "settle.kept",
              "service.start_again", "service.declared_dead", "step.stop_failed")  # fmt: skip
     return {line: count for line in lines if (count := place.count_said(f'"{line}"'))}
-
-
-async def quietly(place: Place, statement: str, *arguments: object) -> None:
-    """Run a statement that may find its connection gone."""
-    with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
-        await place.connection.execute(statement, *arguments)
 
 
 async def daemon_role(place: Place, password: str | None = None) -> str:

@@ -31,13 +31,22 @@ async def play(teller: Teller, config: Path) -> dict[str, Any]:
     """The whole story; SIGTERM and Ctrl-C end it early and leave nothing behind."""
     task = asyncio.current_task()
     assert task is not None
+    asked: list[bool] = []
+
+    def end() -> None:
+        asked.append(True)
+        task.cancel()
+
     loop = asyncio.get_running_loop()
-    for wanted in (signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(wanted, task.cancel)
+    for wanted in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(wanted, end)
     try:
-        return await _story(teller, config)
+        told = await _story(teller, config)
     except asyncio.CancelledError:
         raise KeyboardInterrupt from None
+    if asked:  # what was under way had just ended, and took no notice
+        raise KeyboardInterrupt
+    return told
 
 
 async def _story(teller: Teller, config: Path) -> dict[str, Any]:

@@ -30,7 +30,7 @@ steps = { barred = { sql = "barred" } }
 """
 
 
-@experiment("19-credentials", own_server=True, nightly=4)
+@experiment("19-credentials", own_server=True, quiet=True, nightly=4)
 async def credentials(place: Place, report: Report) -> None:
     """Password and its file changed at once; the file late; the role expired; EXECUTE on one function revoked."""
     passwords = place.folder / "pgpass"

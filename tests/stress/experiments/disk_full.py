@@ -17,6 +17,7 @@ from tests.stress.postgres import (
     DEFAULT_TERMS,
     FREE_JOBS,
     GRAPH_JOBS,
+    TROUBLE,
     errors_said,
     few_attempts,
     flowing,
@@ -101,7 +102,7 @@ async def _no_room(place: Place, report: Report) -> None:
 async def _panics(place: Place, report: Report) -> None:
     """The log needs a new segment and gets none: the server is gone."""
     postmaster = place.server.pid
-    with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+    with suppress(*TROUBLE):
         for _ in range(100):
             await place.connection.execute("insert into hog values ('x')")
             await place.connection.execute("select pg_switch_wal()")
@@ -111,7 +112,7 @@ async def _panics(place: Place, report: Report) -> None:
 
 async def _while_down(place: Place, report: Report) -> None:
     """No tight loop, nothing that grows."""
-    before, used, began = sum(place.memory().values()), _cpu_seconds(place), time.monotonic()
+    before, used, began = max(sum(place.memory().values()), 1.0), _cpu_seconds(place), time.monotonic()
     await asyncio.sleep(FULL_SECONDS)
     share = (_cpu_seconds(place) - used) / (time.monotonic() - began) / len(place.daemons)
     grown = sum(place.memory().values()) / before

@@ -14,6 +14,7 @@ from tests.stress.fault_proxy import FaultProxy, faulty
 from tests.stress.place import Place
 from tests.stress.postgres import (
     DEFAULT_TERMS,
+    TROUBLE,
     errors_said,
     few_attempts,
     flowing,
@@ -93,7 +94,7 @@ async def _enqueuing(place: Place, enqueued: list[int]) -> AsyncIterator[None]:
     async def enqueue() -> None:
         dsn, connection = "", None
         while True:
-            with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+            with suppress(*TROUBLE):
                 if connection is None or connection.is_closed() or dsn != place.dsn:
                     dsn, connection = place.dsn, await asyncpg.connect(place.dsn, timeout=2, command_timeout=2)
                 for job_type in ("free", "graph", "keyed"):
@@ -106,6 +107,8 @@ async def _enqueuing(place: Place, enqueued: list[int]) -> AsyncIterator[None]:
     task = asyncio.create_task(enqueue())
     try:
         yield
+        if task.done():
+            task.result()
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)

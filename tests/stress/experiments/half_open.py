@@ -6,6 +6,8 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
+import asyncpg
+
 from tests.heart import until, write_config
 from tests.processes import Daemon
 from tests.stress.experiment import Report, experiment
@@ -40,7 +42,7 @@ DONE = "select status = 'completed' from worker.job_queue where id = $1"
 class Aim(NamedTuple):
     """One daemon behind a proxy, whose connections of one kind are to freeze."""
 
-    place: Place
+    connection: asyncpg.Connection
     proxy: FaultProxy
     daemon: Daemon
 
@@ -71,7 +73,11 @@ async def _noticed(place: Place, report: Report, duty: str) -> float:
         daemon = place.spawn(config, proxy.dsn)
         await place.started(daemon)
         await asyncio.to_thread(daemon.says, '"listener":"heard"')
-        seconds = await AIMS[duty][0](Aim(place, proxy, daemon), report)
+        connection = await asyncpg.connect(place.dsn)  # the place's own is not for four at once
+        try:
+            seconds = await AIMS[duty][0](Aim(connection, proxy, daemon), report)
+        finally:
+            await connection.close(timeout=5)
         daemon.send(signal.SIGTERM)
         report.expect(await asyncio.to_thread(daemon.ends) == 0, f"{duty}: the daemon did not end well")
     return seconds
@@ -97,20 +103,20 @@ async def _control(aim: Aim, report: Report) -> float:
     """Until a job is done that was enqueued when the claims were dead already."""
     began = time.monotonic()
     report.injected += aim.proxy.freeze("control") > 0
-    job = await aim.place.connection.fetchval("""select worker.enqueue('free', '{"ms": 1}')""")
-    await until(aim.place.connection, DONE, job, seconds=120)
+    job = await aim.connection.fetchval("""select worker.enqueue('free', '{"ms": 1}')""")
+    await until(aim.connection, DONE, job, seconds=120)
     return time.monotonic() - began
 
 
 async def _step(aim: Aim, report: Report) -> float:
     """Until the step whose answer cannot come is taken for over its time."""
-    job = await aim.place.connection.fetchval("select worker.enqueue('slow')")
-    await until(aim.place.connection, "select last_value = 1 and is_called from tries")
+    job = await aim.connection.fetchval("select worker.enqueue('slow')")
+    await until(aim.connection, "select last_value = 1 and is_called from tries")
     began = time.monotonic()
     report.injected += aim.proxy.freeze("step") > 0
     await aim.said("job.retried", 60)
     noticed = time.monotonic() - began
-    await until(aim.place.connection, DONE, job)
+    await until(aim.connection, DONE, job)
     return noticed
 
 

@@ -96,7 +96,7 @@ async def _aim(place: Place, what: str) -> list[int]:
     return (await sessions(place, what))[:1]
 
 
-@experiment("16-locked-table", nightly=2)
+@experiment("16-locked-table", quiet=True, nightly=2)
 async def locked_table(place: Place, report: Report) -> None:
     """ACCESS EXCLUSIVE on job_queue, as a migration takes it, for longer than the fence; with everything at default."""
     config = place.configure(FREE + LONG, worker="")

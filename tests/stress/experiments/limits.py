@@ -35,7 +35,7 @@ REFUSED = 'worker_database_errors_total{sqlstate_class="53"}'
 GAP_SECONDS = 2.0
 
 
-@experiment("18-no-connections", nightly=2)
+@experiment("18-no-connections", quiet=True, nightly=2)
 async def no_connections(outer: Place, report: Report) -> None:
     """A hog takes max_connections; then the role's CONNECTION LIMIT is lowered; steps' sessions end meanwhile."""
     with server_folder() as folder:

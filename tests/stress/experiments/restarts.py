@@ -36,7 +36,7 @@ CONNECTS_A_SECOND = 2.0  # of one worker, while nobody lets it in
 SETTLING_SECONDS = 2.0  # of a phase, in which sessions end and are tried anew at once
 
 
-@experiment("11-restart-loop", own_server=True, fast=4, nightly=40)
+@experiment("11-restart-loop", own_server=True, quiet=True, fast=4, nightly=40)
 async def restart_loop(place: Place, report: Report) -> None:
     """Postgres crashes (immediate stop) again and again, and is down for up to three seconds."""
     long = report.planned > 10
@@ -61,7 +61,7 @@ async def restart_loop(place: Place, report: Report) -> None:
     await _judged(place, report)
 
 
-@experiment("14-shut-out", own_server=True, nightly=4)
+@experiment("14-shut-out", own_server=True, quiet=True, nightly=4)
 async def shut_out(place: Place, report: Report) -> None:
     """Shutting down (57P03, then 57P01), refused, starting up (57P03), each held; how often the daemons knock."""
     readiness = Readiness()

@@ -36,7 +36,7 @@ exec {program} "$@"
 """
 
 
-@experiment("27-server-clock", nightly=4)
+@experiment("27-server-clock", quiet=True, nightly=4)
 async def server_clock(outer: Place, report: Report) -> None:
     """Postgres under faketime: an hour forth, back, an hour back, forth; every lease lapses, and nobody dies."""
     with server_folder() as folder, server_folder() as prefix:
