@@ -77,7 +77,9 @@ async def frozen_backends(place: Place, report: Report) -> None:
             await flowing(place)
             gap = await longest_gap(place, since)
             report.figures[f"gap_{what}_s"] = round(gap, 2)
-            report.expect(gap <= most * report.slack, f"{what} hung for {held:g} s, and nothing was done for {gap:.1f} s of it")
+            report.expect(
+                gap <= most * report.slack, f"{what} hung for {held:g} s, and nothing was done for {gap:.1f} s of it"
+            )
     await settle_all(place, report)
     await unharmed(place, report, attempts=5)
     report.expect(report.figures["most_attempts"] > 1, "the step that hung was not given up at its deadline")
