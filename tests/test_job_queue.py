@@ -108,6 +108,17 @@ async def test_a_claim_cut_short_by_the_stop_is_given_back(parts, connection, se
     assert (found["status"], found["attempt"], found["claimed_by"]) == ("pending", 0, None)
 
 
+async def test_a_lost_call_that_hangs_on_the_server_keeps_nobody_from_claiming(parts, connection, second):
+    job_id = await enqueue(connection)
+    parts.queue._batch, parts.queue._unanswered = 1, {1}
+    async with second.transaction():
+        await second.execute("select from worker.process where id = $1 for key share", parts.queue.me)  # as it holds it
+        assert (await parts.one()).id == job_id
+        assert parts.queue.open_batch == 1
+    await parts.queue.claim(1)
+    assert await connection.fetchval("select closed from worker.process") == [1]
+
+
 async def test_a_process_declared_dead_claims_nothing(parts, connection):
     await enqueue(connection)
     await connection.execute("update worker.process set dead_at = now() where id = $1", parts.queue.me)

@@ -462,6 +462,12 @@ async def test_a_result_that_is_no_json_for_python_is_no_trouble(runner, parts, 
     assert (await mark(connection, claimed, "long"))["status"] == "completed"
 
 
+async def test_a_result_keeps_every_digit(runner, claimed):
+    number = 12345678901234567890123
+    exactly = f"select '{number}'::jsonb where ($1 ->> 'job_id') is not null"
+    assert await runner.run(claimed, Call("exactly", "exactly", exactly, {"job_id": claimed.id})) == number
+
+
 async def test_a_stopped_connection_is_not_used_again(runner, parts, claimed, connection):
     running = asyncio.create_task(runner.run(claimed, of(claimed, "asleep")))
     await until(connection, BACKEND)

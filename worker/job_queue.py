@@ -6,6 +6,7 @@ own and those of steps.
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -198,7 +199,8 @@ class JobQueue:
             self._unanswered.discard(lost)
 
     async def _numbered(self, call: str, *arguments: Any) -> tuple[int, list[asyncpg.Record]]:
-        await self.give_back()
+        with suppress(asyncpg.LockNotAvailableError):  # the lost call hangs on the server; ours does not wait for it
+            await self.give_back()
         self._batch += 1
         batch = self._batch
         self._unanswered.add(batch)  # until the answer is here; also when this task is cancelled

@@ -19,6 +19,7 @@ import asyncpg
 import orjson
 import structlog
 
+from worker import exact
 from worker.connection import Connection
 from worker.database import DATABASE_ERRORS, borrowed, is_transient, persistently
 from worker.errors import CancelRequested, JobError, LostClaim, StepTimeout
@@ -202,7 +203,7 @@ class StepRunner:
 def _decoded(text: str | None) -> Any:
     # The step is done whatever its result looks like: cut short by the server, or nested deeper than Python reads.
     try:
-        return orjson.loads(text) if text else None
+        return exact.loads(text) if text else None
     except ValueError as error:
         return {"not_kept": clean(str(error))}
 

@@ -99,7 +99,10 @@ create table worker.job_queue (
   constraint final_is_finished check ((finished_at is not null) = (status not in ('pending', 'running'))),
   constraint trouble_is_failed_or_cancelled check (trouble = (status in ('failed', 'cancelled'))),
   constraint running_is_claimed check (status <> 'running' or (claim is not null and started_at is not null))
-) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_analyze_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
+)
+-- A row is written three times: inserted, claimed, settled. Room on its page keeps its versions together, and index
+-- entries of dead ones are what a claim reads past: vacuum comes when 2 % are dead, and does not pause.
+with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_analyze_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
 
 comment on table worker.job_queue is 'One row a job. Insert (job_type, payload) and it happens; read it through the view worker.jobs';
 comment on column worker.job_queue.held_key is 'The unique key while this row holds it: until the first claim (unique_while = waiting) or the end (active)';
@@ -141,7 +144,9 @@ create table worker.job_step (
   announced   boolean not null default false,
   result      jsonb,
   primary key (job_id, name)
-) with (fillfactor = 70);
+)
+-- No index covers what changes, so with room on the page a step's updates touch none (HOT).
+with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 0);
 comment on table worker.job_step is 'Steps of jobs. completed is the mark, written in the step''s own transaction; waiting and running are for eyes only';
 
 create unlogged table worker.step_lock (
@@ -181,7 +186,9 @@ create table worker.process (
   dead_at     timestamptz,
   dead_by     bigint,
   emptied_at  timestamptz
-) with (fillfactor = 50);
+)
+-- One row beats each second: its new version replaces the last one on the same page.
+with (fillfactor = 50);
 comment on table worker.process is 'One row a daemon: its lease, and whether it stopped or was declared dead, which is for ever';
 
 comment on column worker.process.timeline is 'Of the server that registered it; on another one, a promoted standby, what the process remembers may never have happened';
@@ -199,7 +206,9 @@ comment on table worker.backend is 'Connections of each daemon, so that a dead o
 create table worker.key_slot (
   key    text primary key,
   job_id bigint not null
-);
+)
+-- Small and always changing: a share of its live rows says nothing, so vacuum counts the dead.
+with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500, autovacuum_vacuum_cost_delay = 0);
 comment on table worker.key_slot is 'Concurrency keys that are running now, each with the job that holds it';
 
 create unlogged table worker.asleep (

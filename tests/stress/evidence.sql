@@ -103,7 +103,12 @@ create trigger evidence_of_new_steps after insert on worker.job_step
 create function evidence.step(job_id bigint, step text, seconds double precision default 0.02) returns void
 language plpgsql as $$
 begin
-  if not pg_try_advisory_xact_lock(hashtext(step), job_id::integer) then
+  -- A transaction that ends lets go of its number first, which wakes whoever waits for it, and of this lock then.
+  if not pg_try_advisory_xact_lock(hashtext(step), job_id::integer) and exists (
+    select from pg_locks held join pg_locks xid on xid.pid = held.pid and xid.locktype = 'transactionid' and xid.granted
+      and xid.mode = 'ExclusiveLock'
+    where held.locktype = 'advisory' and held.objsubid = 2 and held.pid <> pg_backend_pid()
+      and held.classid::bigint = hashtext(step)::bigint & 4294967295 and held.objid::bigint = job_id) then
     insert into evidence.overlap (job_id, step) values (job_id, step);
   end if;
   insert into evidence.fx (job_id, step) values (job_id, step);

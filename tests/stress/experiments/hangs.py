@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 
 import asyncpg
 
@@ -50,6 +50,13 @@ SLOW_STEP = """
     create function slow(job_id bigint) returns void language sql as $$ select evidence.step(job_id, 'slow', 0.5) $$
 """
 SLOW_JOBS = "select worker.enqueue('slow') from generate_series(1, 4)"
+AIM_SECONDS = 10.0
+# Each is stopped while it waits and holds nothing that others need: in the middle of a commit or with a page in its
+# hands it would stop the whole server. A claim waits for a row that is locked for that moment, a step sleeps.
+WAITS = {
+    "control": "select wait_event_type = 'Lock' and query ~ 'worker.claim' from pg_stat_activity where pid = $1",
+    "step": "select wait_event = 'PgSleep' and query ~ 'worker.run_step' from pg_stat_activity where pid = $1",
+}
 # How long each hangs, and for how long at most nothing may be done: the deadline of a control call is 10 s, of the step
 # its timeout and 5.5 s, which others do not wait for; the whole server takes as long as it takes, and a knock.
 HANGS = {
@@ -71,7 +78,7 @@ async def frozen_backends(place: Place, report: Report) -> None:
         for what, (held, most) in HANGS.items():
             await flowing(place)
             since = await place.connection.fetchval("select clock_timestamp()")
-            with frozen(await _aim(place, what)):
+            async with _hung(place, what):
                 report.injected += 1
                 await asyncio.sleep(held)
             await flowing(place)
@@ -88,14 +95,37 @@ async def frozen_backends(place: Place, report: Report) -> None:
     await account(place, report)
 
 
-async def _aim(place: Place, what: str) -> list[int]:
-    if what == "postmaster":
-        return [place.server.pid]
-    if what == "server":
-        return processes(place.server.pid)
-    if what == "step":
-        await until(place.connection, "select exists (select from worker.job_step where status = 'running')")
-    return (await sessions(place, what))[:1]
+@asynccontextmanager
+async def _hung(place: Place, what: str) -> AsyncIterator[None]:
+    """Of the duties that call, a backend in the middle of a call; of the others the one there is."""
+    with ExitStack() as stopped:
+        if what == "postmaster":
+            stopped.enter_context(frozen([place.server.pid]))
+        elif what == "server":
+            stopped.enter_context(frozen(processes(place.server.pid)))
+        elif what in WAITS:
+            await _catch(place, what, stopped)
+        else:
+            stopped.enter_context(frozen((await sessions(place, what))[:1]))
+        yield
+
+
+async def _catch(place: Place, duty: str, stopped: ExitStack) -> None:
+    holder = await asyncpg.connect(place.dsn)
+    try:
+        async with asyncio.timeout(AIM_SECONDS), holder.transaction():
+            if duty == "control":
+                await holder.execute("select from worker.process for update")
+            while True:
+                for pid in await sessions(place, duty):
+                    with ExitStack() as this:
+                        this.enter_context(frozen([pid]))
+                        if await place.connection.fetchval(WAITS[duty], pid):
+                            stopped.enter_context(this.pop_all())
+                            return
+                await asyncio.sleep(0.005)
+    finally:
+        await holder.close(timeout=5)
 
 
 @experiment("16-locked-table", quiet=True, nightly=2)
