@@ -145,7 +145,8 @@ class Heard:
 
             return said
 
-        return Events(note("stops"), note("fenced"), note("confirmed"), note("suspect"), note("dead"))
+        untold = lambda chores: None  # noqa: E731, comes with each beat
+        return Events(note("stops"), note("fenced"), note("confirmed"), note("suspect"), untold, note("dead"))
 
     async def wait(self, name: str) -> tuple[Any, ...]:
         """The first event of this name, now or later."""

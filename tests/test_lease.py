@@ -140,7 +140,7 @@ async def test_it_stops_and_leaves_no_thread_and_no_session(dsn, connection):
 
 
 async def test_a_refusal_at_the_start_is_raised(dsn, connection):
-    await connection.execute("drop function worker.beat(bigint, bigint)")
+    await connection.execute("drop function worker.beat(bigint, bigint) cascade")
     with pytest.raises(asyncpg.UndefinedFunctionError):
         async with leased(dsn):
             pass

@@ -21,6 +21,8 @@ NAPS = (0.01, 0.02, 0.04, 0.05)
 NAP_SECONDS = 5.0  # a transaction that is older than that is found by the poll
 DEAF_POLL = 1.0  # without a tested listener
 NEIGHBOUR = 0.05  # when the ring was for another process
+SEEN_AHEAD = 1.0  # as far as two beats reach; what is due later is seen again
+EARLY = 0.003  # a timer that fires early finds nothing and spins
 VAIN_LOOKS = 10  # in VAIN_SPAN, after which rings are taken for forged: anybody may NOTIFY
 VAIN_SPAN = 1.0
 
@@ -60,6 +62,11 @@ class Bell:
         elif self._later is None:
             delay = NEIGHBOUR * random.uniform(0.5, 1.5)
             self._later = asyncio.get_running_loop().call_later(delay, self._look)
+
+    def due(self, seconds: float) -> None:
+        """The first pending row, as somebody else saw it, is due then: one that came without a ring is found so."""
+        if seconds <= SEEN_AHEAD:
+            asyncio.get_running_loop().call_later(max(seconds, 0.0) + EARLY, self.ring)
 
     def clear(self) -> None:
         """A look is about to be made; rings from now on count for the next one."""
@@ -120,9 +127,9 @@ class Bell:
         self._nap_until = time.monotonic() + NAP_SECONDS
 
     async def _mark(self) -> None:
-        # The mark lives for three polls, and is renewed by the first rest after one: no wait outlasts it.
+        # The mark lives for six polls, and is renewed by the first rest after four: no wait outlasts it.
         await self._queue.sleep(self._poll)
-        self._renew_at = time.monotonic() + self._poll
+        self._renew_at = time.monotonic() + 4 * self._poll
 
     async def _wait(self, seconds: float) -> None:
         with suppress(TimeoutError):
@@ -131,5 +138,4 @@ class Bell:
 
 
 def _soon(looked: Claimed) -> float:
-    # A few milliseconds more: a timer that fires early finds nothing and spins.
-    return float("inf") if looked.next_due is None else max(looked.next_due, 0.0) + 0.003
+    return float("inf") if looked.next_due is None else max(looked.next_due, 0.0) + EARLY

@@ -157,7 +157,7 @@ class JobQueue:
         return int(await self._control.fetchval("select worker.sweep()"))
 
     async def sleep(self, poll: float) -> None:
-        """Turn this process's bell on, or renew it, for three polls."""
+        """Turn this process's bell on, or renew it, for six polls."""
         await self._control.execute("select worker.sleep($1, $2)", self.me, poll)
 
     async def wake(self) -> None:

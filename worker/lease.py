@@ -11,15 +11,15 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Self
 
-import asyncpg
 import structlog
 
+from worker.beat import Chores, beat
 from worker.connection import Connection, Pace, Patience, backoff, connect, register
 from worker.database import DATABASE_ERRORS, is_transient
 from worker.judge import Judge
@@ -30,12 +30,6 @@ ANSWER_SECONDS = 3.0
 AGAIN_SECONDS = 1.5  # most, between attempts to connect
 WATCH_SECONDS = 0.1
 ASK_SECONDS = 0.5
-
-_BEAT = "select alive, stops, null::bigint as id from worker.beat($1, $2)"
-_BEAT_AND_LOOK = """
-    select b.alive, b.stops, s.id, s.missing, s.lapsed
-    from worker.beat($1, $2) b left join worker.suspects($1) s on s.missing or s.lapsed
-"""
 
 _log = structlog.get_logger()
 # CLOCK_BOOTTIME goes on while the machine sleeps; where it is missing, monotonic time is the next best.
@@ -68,6 +62,7 @@ class Events:
     fenced: Callable[[], None]
     confirmed: Callable[[], None]
     suspect: Callable[[int], None]
+    chores: Callable[[Chores], None]
     dead: Callable[[], None]
 
 
@@ -196,8 +191,8 @@ class Lease:
 
     async def _beat(self, connection: Connection) -> None:
         sent = _now()
-        rows = await self._said(connection)
-        if not rows[0]["alive"]:
+        told = await beat(connection, self.me, self.open_batch(), self._about[1])
+        if not told.alive:
             self._dead = True
             self._tell(self._events.dead)
             return
@@ -207,21 +202,12 @@ class Lease:
         if self._fenced:
             self._fenced = False
             self._tell(self._events.confirmed)
-        if rows[0]["stops"]:  # every time: the claim that it stops may not have been answered yet
-            self._tell(self._events.stops, rows[0]["stops"])
-        for process in self._judge.gone({row["id"]: dict(row) for row in rows if row["id"] is not None}, _now()):
+        if told.stops:  # every time: the claim that it stops may not have been answered yet
+            self._tell(self._events.stops, told.stops)
+        for process in self._judge.gone(told.suspects, _now()):
             self._tell(self._events.suspect, process)
-
-    async def _said(self, connection: Connection) -> Sequence[asyncpg.Record]:
-        # Both in one round trip: on a slow way a second one could cost the lease.
-        mine = self.me, self.open_batch()
-        try:
-            return await connection.fetch(_BEAT_AND_LOOK, *mine)
-        except asyncpg.PostgresError as error:
-            if is_transient(error) or connection.is_closed():
-                raise
-            _log.warning("lease.not_judged", error=type(error).__name__, sqlstate=error.sqlstate)
-        return await connection.fetch(_BEAT, *mine)  # trouble with the others must not end our own beat
+        if told.chores is not None:
+            self._tell(self._events.chores, told.chores)
 
     async def _watch(self) -> None:
         """Fence ourselves in time, also while a connection attempt hangs."""

@@ -191,6 +191,7 @@ class Life:
             fenced=lambda: self._if_built(Parts.fence),
             confirmed=lambda: self._if_built(Parts.confirm),
             suspect=lambda process: self._if_built(lambda parts: parts.rescue.suspect(process)),
+            chores=lambda chores: self._if_built(lambda parts: parts.tend(chores)),
             dead=self._dead.set,
         )
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import structlog
 
+from worker.beat import Chores
 from worker.bell import Bell
 from worker.breaker import Breakers
 from worker.config import Config, JobType
@@ -33,6 +34,8 @@ from worker.watchdog import Watched, place
 
 ROUND_SECONDS = 5.0  # beyond three polls, after which claims count as stuck
 PROBE_SECONDS = 10.0
+BACKUP_POLLS = 60  # after which sweep and rescue come though no beat called for them
+SWEEP_SECONDS = 1.0  # between sweeps that beats call for
 
 _log = structlog.get_logger()
 
@@ -59,6 +62,8 @@ class Parts:
         self._database = database
         self._metrics = metrics
         self._dead = dead
+        self.sweeping = asyncio.Event()
+        self._swept = float("-inf")
         self.outbound = Outbound()
         self.queue = JobQueue(database.control, me, config.claimed)
         self.settler = Settler(self.queue, metrics.database_error)
@@ -111,10 +116,10 @@ class Parts:
             self.listener.run(),
             self.pulse.run(),
             tell_profile(self._database, self.listener),
-            self._every(min(poll, 1.0), self._sweep),
+            self._every(BACKUP_POLLS * poll, self._sweep, self.sweeping),
             self._every(1.0, self._sums),
             self._every(PRUNE_SECONDS, self._prune),
-            self.until_dead(self._every(poll, self.rescue.run, self.rescue.hurry)),
+            self.until_dead(self._every(BACKUP_POLLS * poll, self.rescue.run, self.rescue.hurry)),
         ]
         if scraped:
             duties += [
@@ -158,6 +163,16 @@ class Parts:
     def cancel(self, claims: list[int]) -> None:
         """Somebody asked for the end of these."""
         self.poller.interrupt(claims, CancelRequested("cancelled"))
+
+    def tend(self, chores: Chores) -> None:
+        """What a beat saw that waits to be done."""
+        if chores.strays and time.monotonic() - self._swept >= SWEEP_SECONDS:
+            self._swept = time.monotonic()
+            self.sweeping.set()
+        if chores.orphans:
+            self.rescue.hurry.set()
+        if chores.due is not None:
+            self.bell.due(chores.due)
 
     def fence(self) -> None:
         """No confirmed beat."""

@@ -92,6 +92,28 @@ $$;
 comment on function worker.beat(bigint, bigint) is
   'Renews the process lease and says the lowest claim call still held; answers whether the process still lives, and the claims of its jobs that were asked to stop';
 
+create or replace function worker.chores(types text[], out strays boolean, out orphans boolean, out due double precision)
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp set enable_seqscan = off set lock_timeout = '100ms'
+as $$
+begin
+  strays := exists (select from worker.kept)
+    or exists (select from worker.job_queue q where q.parked)
+    or exists (select from worker.job_queue q where (q.queued or q.parked) and q.expires_at <= worker.now());
+  orphans := exists (select from worker.process p where p.dead_at is not null and p.emptied_at is null);
+  select date_part('epoch', min(first.scheduled_at) - worker.now()) into due
+  from worker.lines(types) l
+  cross join lateral (
+    select q.scheduled_at from worker.job_queue q
+    where q.queued and q.job_type = l.job_type and q.priority = l.priority
+    order by q.scheduled_at limit 1) first;
+exception when lock_not_available then
+  null;  -- a migration holds a table: asked again at the next beat, which it must not cost
+end
+$$;
+comment on function worker.chores(text[]) is
+  'What there is to do for whoever looks: strays for worker.sweep, orphans for worker.rescue, and in how many seconds the first pending row of these types is due (below zero: it is overdue). Reads an index entry each';
+
 create or replace function worker.leave(me bigint) returns void
 language sql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -118,6 +140,20 @@ begin atomic
 end;
 comment on function worker.suspects(bigint) is
   'The other processes, whether the session of their beat is missing, and whether their lease has lapsed';
+
+create or replace function worker.beat_and_look(me bigint, open_batch bigint, types text[])
+returns table (alive boolean, stops bigint[], strays boolean, orphans boolean, due double precision, missing bigint[], lapsed bigint[])
+language sql volatile
+begin atomic
+  -- One round trip: on a slow way a second one could cost the lease. With the caller's rights, for worker.suspects.
+  select b.alive, b.stops, c.strays, c.orphans, c.due, s.missing, s.lapsed
+  from worker.beat(me, open_batch) b cross join worker.chores(types) c cross join (
+    select array_agg(other.id) filter (where other.missing) as missing,
+           array_agg(other.id) filter (where other.lapsed) as lapsed
+    from worker.suspects(me) other) s;
+end;
+comment on function worker.beat_and_look(bigint, bigint, text[]) is
+  'A beat, and what a beat looks around for: chores, and processes whose session is missing or whose lease has lapsed';
 
 create or replace function worker.declare_dead(me bigint, suspect bigint) returns boolean
 language plpgsql

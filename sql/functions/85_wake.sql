@@ -7,14 +7,14 @@ begin
   -- One sleeper at a time, so that the gate never goes back behind somebody's mark; those who insert pass.
   lock table worker.asleep in share row exclusive mode;
   insert into worker.asleep as a (process_id, since, due, until)
-  values (me, clock_timestamp(), worker.now() + make_interval(secs => 3 * poll), clock_timestamp() + make_interval(secs => 3 * poll))
+  values (me, clock_timestamp(), worker.now() + make_interval(secs => 6 * poll), clock_timestamp() + make_interval(secs => 6 * poll))
   on conflict (process_id) do update set due = excluded.due, until = excluded.until;
   perform setval('worker.bell', greatest(pg_sequence_last_value('worker.bell'),
     (select ceil(extract(epoch from max(a.until)))::bigint from worker.asleep a)));
 end
 $$;
 comment on function worker.sleep(bigint, double precision) is
-  'Turns the bell of a process on, or renews it, for three polls: it must outlast the longest wait that begins before the next renewal. Its own transaction, committed before the next look';
+  'Turns the bell of a process on, or renews it, for six polls: it must outlast the longest wait that begins before the next renewal. Its own transaction, committed before the next look';
 
 create or replace function worker.wake(me bigint) returns void
 language sql volatile security definer set search_path = pg_catalog, pg_temp

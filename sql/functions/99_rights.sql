@@ -27,6 +27,7 @@ grant execute on function
   worker.begin_steps(bigint, bigint, text[]), worker.step_began(bigint, bigint, text), worker.step_failed(bigint, bigint, text, text),
   worker.progress(bigint, bigint, text, jsonb), worker.register(text, integer, text, text[], integer, interval, boolean),
   worker.register_backend(bigint, text), worker.note_backend(bigint, integer, timestamptz, text), worker.beat(bigint, bigint),
+  worker.beat_and_look(bigint, bigint, text[]), worker.chores(text[]),
   worker.leave(bigint), worker.suspects(bigint), worker.declare_dead(bigint, bigint), worker.mark_dead(bigint, bigint),
   worker.end_backends(bigint), worker.stop_backend(integer, timestamptz, boolean), worker.rescue(bigint, bigint, integer),
   worker.sleep(bigint, double precision), worker.wake(bigint), worker.test_ring(text), worker.rings(), worker.sweep()

@@ -42,6 +42,69 @@ async def held(queue: Queue, process: int, count: int = 1, batch: int | None = N
     return await queue.take(count, me=process, batch=batch)
 
 
+async def chores(queue: Queue, *types: str) -> tuple[bool, bool, float | None]:
+    row = await queue.db.fetchrow("select * from worker.chores($1)", list(types) or ["report"])
+    return row["strays"], row["orphans"], row["due"]
+
+
+class TestChores:
+    async def test_an_empty_queue_has_none(self, queue: Queue) -> None:
+        assert await chores(queue) == (False, False, None)
+
+    async def test_a_note_is_a_stray(self, queue: Queue) -> None:
+        await queue.declare("report", unique_key="k")
+        await queue.enqueue_many("report", {}, {})
+        assert (await chores(queue))[0]
+
+    async def test_an_expired_row_is_a_stray_and_one_that_will_expire_is_none(self, queue: Queue) -> None:
+        await queue.clock(NOON)
+        await queue.declare("report")
+        await queue.enqueue("report", expires_at=NOON + SECOND)
+        assert not (await chores(queue))[0]
+        await queue.clock(NOON + SECOND)
+        assert (await chores(queue))[0]
+        await queue.db.execute("select worker.sweep()")
+        assert not (await chores(queue))[0]
+
+    async def test_a_parked_row_is_a_stray(self, queue: Queue) -> None:
+        await queue.declare("report", concurrency_key="k")
+        await queue.enqueue_many("report", {}, {})
+        await queue.take(2)
+        assert (await chores(queue))[0]
+
+    async def test_what_a_dead_process_held_is_orphaned_until_it_is_taken_over(self, queue: Queue) -> None:
+        me, dead = await queue.register(), await queue.register()
+        await held(queue, dead)
+        assert not (await chores(queue))[1]
+        assert await declare_dead(queue, dead, by=me)
+        assert (await chores(queue))[1]
+        await queue.rescue(me)
+        assert not (await chores(queue))[1]
+
+    @pytest.mark.parametrize("due", [-3.0, 0.0, 90.0])
+    async def test_the_first_pending_row_is_told_be_it_overdue_or_later(self, queue: Queue, due: float) -> None:
+        await queue.clock(NOON)
+        await queue.declare("report")
+        for seconds in (due, due + 1):
+            await queue.enqueue("report", scheduled_at=NOON + seconds * SECOND)
+        assert (await chores(queue, "report", "other"))[2] == due
+        assert (await chores(queue, "other"))[2] is None
+
+    async def test_rows_of_a_paused_type_are_not_due(self, queue: Queue) -> None:
+        await queue.declare("report")
+        await queue.enqueue("report")
+        await queue.db.execute("select worker.pause('report')")
+        assert (await chores(queue))[2] is None
+
+    async def test_a_locked_table_is_asked_again_later(self, queue: Queue, session: Session) -> None:
+        other = await session()
+        async with other.db.transaction():
+            await other.db.execute("lock table worker.job_queue in access exclusive mode")
+            me = await queue.register()
+            row = await queue.db.fetchrow("select * from worker.beat_and_look($1, 1, '{report}')", me)
+            assert (row["alive"], row["strays"], row["due"]) == (True, None, None)
+
+
 class TestBeat:
     async def test_renews_the_lease_and_says_that_the_process_lives(self, queue: Queue) -> None:
         await queue.clock(NOON)

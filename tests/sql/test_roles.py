@@ -17,6 +17,8 @@ DAEMONS = (
     "rescue(1, 1, 10)",
     "declare('[]')",
     "beat(1, 1)",
+    "beat_and_look(1, 1, '{mail}')",
+    "chores('{mail}')",
     "register('h', 1, '0', '{}', 1, '1s')",
     "leave(1)",
     "mark_dead(1, 1)",

@@ -91,10 +91,10 @@ POINTS = (
     Point("settled", b"worker.settled(", "hook", loses=b"worker.settle("),
     Point("sleep", b"worker.sleep("),
     Point("wake", b"worker.wake(", stop=True),
-    Point("beat", b"worker.beat("),
-    Point("sweep", b"worker.sweep("),
+    Point("beat", b"worker.beat_and_look("),
+    Point("sweep", b"worker.sweep(", early=True),
     Point("declare_dead", b"worker.declare_dead("),
-    Point("rescue", b"worker.rescue("),
+    Point("rescue", b"worker.rescue(", early=True),
     Point("leave", b"worker.leave(", stop=True),
 )
 
