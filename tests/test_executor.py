@@ -2,7 +2,6 @@
 
 import asyncio
 from contextlib import asynccontextmanager
-from dataclasses import replace
 
 import pytest
 
@@ -134,7 +133,7 @@ async def test_an_undecodable_payload_is_invalid_whatever_the_handler(rig, conne
     async def handler(context):
         return context.payload
 
-    found = await ran(rig, connection, handler, claimed=lambda job: replace(job, text="[" * 5000))
+    found = await ran(rig, connection, handler, claimed=lambda job: job._replace(text="[" * 5000))
     assert (found["status"], found["finish_reason"]) == ("failed", "invalid")
 
 
@@ -148,7 +147,7 @@ async def test_the_timeout_of_an_attempt_is_an_error_like_others(dsn, tmp_path, 
 
 
 async def test_the_deadline_of_the_job_is_final(rig, connection):
-    found = await ran(rig, connection, for_ever, claimed=lambda job: replace(job, remaining=0.05))
+    found = await ran(rig, connection, for_ever, claimed=lambda job: job._replace(remaining=0.05))
     assert (found["status"], found["finish_reason"]) == ("failed", "deadline")
 
 
@@ -158,7 +157,7 @@ async def test_a_job_past_its_deadline_is_not_begun(rig, connection):
     async def handler(context):
         begun.append(context.job.id)
 
-    found = await ran(rig, connection, handler, claimed=lambda job: replace(job, remaining=-1.0))
+    found = await ran(rig, connection, handler, claimed=lambda job: job._replace(remaining=-1.0))
     assert (found["status"], found["finish_reason"], begun) == ("failed", "deadline", [])
 
 
@@ -293,7 +292,7 @@ async def suspected(rig, connection, count):
     for _ in range(count):
         await enqueue(connection)
     jobs = [
-        replace(job, rescues=2 * (place == 0)) for place, job in enumerate((await rig.parts.queue.claim(count)).jobs)
+        job._replace(rescues=2 * (place == 0)) for place, job in enumerate((await rig.parts.queue.claim(count)).jobs)
     ]
     return jobs, [asyncio.create_task(rig.executor.execute([job])) for job in jobs]
 
@@ -322,7 +321,7 @@ async def test_a_suspect_waits_for_the_others_but_not_for_ever(rig, connection, 
     rig.handlers["work"] = for_ever
     await enqueue(connection)
     (first, suspect) = (await rig.parts.queue.claim(2)).jobs
-    suspect = replace(suspect, rescues=3)
+    suspect = suspect._replace(rescues=3)
     both = [asyncio.create_task(rig.executor.execute([job])) for job in (first, suspect)]
     await becomes(lambda: rig.executor.waiting() == [suspect.claim])
     await becomes(lambda: rig.executor.waiting() == [])
@@ -339,7 +338,7 @@ async def test_a_suspect_whose_claim_is_lost_never_begins(rig, connection):
 
     rig.handlers["work"] = handler
     await enqueue(connection)
-    job = replace(await rig.parts.one(), rescues=2)
+    job = (await rig.parts.one())._replace(rescues=2)
     await connection.execute("update worker.job_queue set claim = nextval('worker.claim_seq')")
     await asyncio.wait_for(rig.executor.execute([job]), 20)
     assert begun == []
@@ -374,12 +373,12 @@ async def test_a_lost_claim_is_counted_and_nothing_is_written(rig, connection):
 async def test_a_rescued_job_is_judged_and_settled(rig, connection):
     job_id = await enqueue(connection)
     job = await rig.parts.one()
-    await rig.executor.take_over(replace(job, rescues=1))
+    await rig.executor.take_over(job._replace(rescues=1))
     found = await row(connection, job_id)
     assert (found["status"], found["attempt"]) == ("pending", 1)
     assert "LeaseExpired" in found["errors"]
     again = await rig.parts.one()
-    await rig.executor.take_over(replace(again, rescues=4))
+    await rig.executor.take_over(again._replace(rescues=4))
     found = await row(connection, job_id)
     assert (found["status"], found["finish_reason"]) == ("failed", "poison")
 
@@ -387,7 +386,7 @@ async def test_a_rescued_job_is_judged_and_settled(rig, connection):
 async def test_a_rescued_job_of_a_type_that_is_not_ours_goes_back(rig, connection):
     job_id = await enqueue(connection)
     job = await rig.parts.one()
-    await rig.executor.take_over(replace(job, job_type="somebody_elses", rescues=9))
+    await rig.executor.take_over(job._replace(job_type="somebody_elses", rescues=9))
     assert (await row(connection, job_id))["status"] == "pending"
 
 

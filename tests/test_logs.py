@@ -115,7 +115,7 @@ async def test_every_event_of_a_job_is_written(tmp_path, connection, daemons):
     assert "block" in lines.of("loop.blocked", level="warning")["job_types"]
 
 
-async def test_every_event_of_the_process_is_written(tmp_path, connection, daemons):
+async def test_every_event_of_the_process_is_written(tmp_path, connection, second, daemons):
     daemon = daemons.start(write_config(tmp_path, '[job.echo]\npython = "tests.sample_jobs:echo"', worker=QUICK))
     lines = Lines(daemon)
     started = lines.of("service.started", level="info", environment="test", types=["echo"])
@@ -124,6 +124,7 @@ async def test_every_event_of_the_process_is_written(tmp_path, connection, daemo
     assert profile["server"] == await connection.fetchval("show server_version")
     async with connection.transaction():
         await connection.execute("lock table worker.job_queue in access exclusive mode")
+        await second.execute("insert into worker.kept (job_id, enqueued_by) values (0, current_user)")  # to be swept
         lines.of("duty.failed", level="warning", sqlstate="55P03")
     daemon.send(signal.SIGTERM)
     assert daemon.ends() == 0

@@ -3,7 +3,6 @@
 import asyncio
 from types import SimpleNamespace
 
-import pytest
 import structlog
 
 from tests.heart import becomes
@@ -50,41 +49,22 @@ def test_claims_go_round_or_there_is_no_room(monkeypatch):
 
 
 async def test_a_late_loop_names_who_ran():
-    measured = Pulse(Metrics())
-    gate = asyncio.Event()
-
-    async def waits(context: object) -> str:
-        await gate.wait()
-        return f"{context}!"
-
-    async def fails(context: object) -> None:
-        raise ZeroDivisionError
-
-    running = asyncio.create_task(measured.watched("slow", waits)("x"))
-    with pytest.raises(ZeroDivisionError):
-        await measured.watched("ended", fails)("x")
-    measured.watched("idle", waits)
-    await asyncio.sleep(0)
+    running, ended = {"slow"}, {"ended"}
+    measured = Pulse(Metrics(), lambda: running, ended)
     with structlog.testing.capture_logs() as lines:
         measured.note(0.49)
         measured.note(0.75)
     assert [(line["event"], line["seconds"], line["job_types"]) for line in lines] == [
         ("loop.blocked", 0.75, ["ended", "slow"])
     ]
-    gate.set()
-    assert await running == "x!"
     assert measured.types() == ["ended", "slow"]  # until the next look at the clock
 
 
 async def test_it_looks_at_the_clock_for_ever_and_forgets_who_ended(monkeypatch):
     monkeypatch.setattr(pulse, "TICK", 0.001)
     metrics = Metrics()
-    measured, beats = Pulse(metrics), []
-    measured.beat = lambda: beats.append(1)
-
-    async def ends() -> None: ...
-
-    await measured.watched("ended", ends)()
+    beats: list[int] = []
+    measured = Pulse(metrics, set, {"ended"}, lambda: beats.append(1))
     task = asyncio.create_task(measured.run())
     try:
         await becomes(lambda: len(beats) >= 3)

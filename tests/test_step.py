@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import replace
 
 import asyncpg
 import pytest
@@ -432,7 +431,7 @@ async def test_a_lock_held_elsewhere_for_the_whole_timeout_is_busy(runner, parts
 async def test_steps_of_one_key_exclude_each_other_across_jobs(runner, parts, connection, second):
     ids = [await enqueue(connection) for _ in range(2)]
     # Both running under one key, which the queue itself never does: it is the lock alone that is looked at.
-    jobs = [replace(await parts.one(), concurrency_key="k") for _ in ids]
+    jobs = [(await parts.one())._replace(concurrency_key="k") for _ in ids]
     await second.execute("select pg_advisory_lock(77)")
     running = [asyncio.create_task(runner.run(each, of(each, "gated"))) for each in jobs]
     await until(

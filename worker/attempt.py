@@ -10,7 +10,9 @@ from worker.config import JobType
 from worker.context import Context
 from worker.errors import AttemptTimeout, CancelRequested, DeadlineExceeded, Interrupted, JobError
 from worker.job import Job
-from worker.outcome import Outcome, Retried
+from worker.outcome import Failed, Outcome, Retried, judge, message
+from worker.retry import Retry
+from worker.verdict import Verdict
 
 SUSPECT = 2  # rescues
 
@@ -57,7 +59,7 @@ class Attempt:
         self.task: asyncio.Task[Any] | None = None
         self.reason: JobError | None = None
         self.over = False
-        self.suspect = any(job.rescues >= SUSPECT for job in jobs)
+        self.suspect = jobs[0].rescues >= SUSPECT or (len(jobs) > 1 and any(job.rescues >= SUSPECT for job in jobs))
 
     def begin(self, job_type: JobType) -> bool:
         """Its turn has come, and its timeout begins to count; False when the job's deadline is over already."""
@@ -81,6 +83,25 @@ class Attempt:
         return 0.0 if self.began is None else time.monotonic() - self.began
 
 
+def concluded(jobs: Sequence[Job], came: Any, retry: Retry) -> tuple[Sequence[Outcome], list[Verdict]]:
+    """What a call came to, for each of its jobs, and what is written of it; never raises."""
+    if len(jobs) == 1:
+        outcome, verdict = _judged(jobs[0], shared(jobs, came)[0], retry)
+        return (outcome,), [verdict]
+    judged = [_judged(job, each, retry)[0] for job, each in zip(jobs, shared(jobs, came), strict=True)]
+    outcomes = together(jobs, judged)
+    return outcomes, [Verdict.of(job, outcome) for job, outcome in zip(jobs, outcomes, strict=True)]
+
+
+def _judged(job: Job, came: Any, retry: Retry) -> tuple[Outcome, Verdict]:
+    try:
+        outcome = judge(job, retry, came)
+        return outcome, Verdict.of(job, outcome)
+    except Exception as error:  # an outcome of the author's own making must not strand its row
+        failed = Failed(message(error), "invalid")
+        return failed, Verdict.of(job, failed)
+
+
 def together(jobs: Sequence[Job], outcomes: Sequence[Outcome]) -> list[Outcome]:
     """A call of several rows that failed is made again as one, when its most-tried row is to be tried again.
 
@@ -99,6 +120,8 @@ def _whole(outcome: Outcome) -> TypeGuard[Retried]:
 
 def shared(jobs: Sequence[Job], came: Any) -> Sequence[Any]:
     """What came of a call, for each of its jobs."""
+    if came is None:
+        return (None,) * len(jobs)
     if isinstance(came, list) and len(came) == len(jobs) and all(isinstance(each, Outcome) for each in came):
         return came
     if isinstance(came, CancelRequested | DeadlineExceeded):

@@ -47,12 +47,16 @@ class Context:
         self.settings = settings
         self._queue = queue
         self._steps = steps
-        self._runner = StepRunner(steps, queue, watch)
+        self._watch = watch
 
     @property
     def payload(self) -> Any:
         """The payload, decoded; raises InvalidJob when it cannot be."""
         return self.job.payload
+
+    @cached_property
+    def _runner(self) -> StepRunner:
+        return StepRunner(self._steps, self._queue, self._watch)
 
     @cached_property
     def log(self) -> Any:

@@ -11,14 +11,14 @@ from typing import Any
 import structlog
 
 from worker.alarm import Alarm
-from worker.attempt import Attempt, End, shared, together
+from worker.attempt import Attempt, End, concluded
 from worker.config import JobType
 from worker.context import Context
 from worker.errors import Interrupted, JobError, LeaseExpired
 from worker.handlers import Handler
-from worker.job import Job
+from worker.job import Job, Status
 from worker.log import job_fields
-from worker.outcome import Failed, Outcome, Retried, Skipped, judge, message
+from worker.outcome import Outcome, Retried, Skipped, judge
 from worker.report import Reporter
 from worker.retry import Retry
 from worker.settler import Settler
@@ -38,6 +38,9 @@ class Executor:
     Args:
         make_context: from the jobs of one call to their handler's context.
         connections: how many of them may be graphs of steps; None where there is no such bound.
+
+    Attributes:
+        ended: types of attempts that ended, until somebody clears it.
     """
 
     def __init__(
@@ -62,9 +65,11 @@ class Executor:
         self._fallbacks = fallbacks or {}
         self._master = master
         # Of the declared types, asked for each job: a model's own attribute costs more than a dictionary's.
+        self._loop = asyncio.get_running_loop()
         self._retries = {name: each.retry for name, each in types.items()}
         self._coalesced = {name for name, each in types.items() if each.coalesce is not None}
         self._attempts: dict[int, Attempt] = {}
+        self.ended: set[str] = set()
         self._solo = Solitude(self._slots, self._go_on)
         self._late = Alarm(self._end_late)
         self._impatient = Alarm(self._hand_back)
@@ -116,6 +121,10 @@ class Executor:
         """Claims of the attempts under way or waiting for a slot."""
         return list(self._attempts)
 
+    def types(self) -> set[str]:
+        """Job types of the attempts that run."""
+        return {attempt.jobs[0].job_type for attempt in self._attempts.values() if attempt.began is not None}
+
     def waiting(self) -> list[int]:
         """Claims that wait for a slot: not begun, so they can be handed back at once."""
         return [attempt.jobs[0].claim for attempt in self._slots.waiting()]
@@ -128,7 +137,8 @@ class Executor:
             return False
         context = attempt.context = self._make_context(attempt.jobs)
         call = self._solo.call(attempt, context, self._call) if self._slots.alone is attempt else self._call(context)
-        attempt.task = asyncio.create_task(call, name=f"job {attempt.jobs[0].id}")
+        # Not by the loop's factory, which notes the tasks that handlers make.
+        attempt.task = asyncio.Task(call, loop=self._loop, name=f"job {attempt.jobs[0].id}")
         # A callback, so that what follows runs outside of the handler's task and context.
         attempt.task.add_done_callback(partial(self._done, attempt))
         self._late.at(attempt.until)
@@ -207,24 +217,13 @@ class Executor:
         """Judge it, and let it be settled."""
         attempt.over, jobs = True, attempt.jobs
         del self._attempts[jobs[0].claim]
-        judged = [self._judged(job, each) for job, each in zip(jobs, shared(jobs, came), strict=True)]
-        outcomes, verdicts = [outcome for outcome, _ in judged], [verdict for _, verdict in judged]
-        if len(jobs) > 1:
-            outcomes = together(jobs, outcomes)
-            verdicts = [Verdict.of(job, outcome) for job, outcome in zip(jobs, outcomes, strict=True)]
+        self.ended.add(jobs[0].job_type)
+        outcomes, verdicts = concluded(jobs, came, self._retry(jobs[0]))
         if attempt.kind == "http":
             self._reporter.call(jobs[0], outcomes)
         if attempt.context is not None and attempt.context.follows:
             verdicts[0] = Verdict.of(jobs[0], outcomes[0], attempt.context.follows)
         self._settler.put(verdicts, partial(self._settled, attempt, outcomes, attempt.seconds))
-
-    def _judged(self, job: Job, came: Any) -> tuple[Outcome, Verdict]:
-        try:
-            outcome = judge(job, self._retry(job), came)
-            return outcome, Verdict.of(job, outcome)
-        except Exception as error:  # an outcome of the author's own making must not strand its row
-            failed = Failed(message(error), "invalid")
-            return failed, Verdict.of(job, failed)
 
     def _settled(
         self, attempt: Attempt, outcomes: Sequence[Outcome], seconds: float, statuses: Sequence[str | None]
@@ -235,8 +234,8 @@ class Executor:
                 self._reporter.attempt(job, outcome, seconds, status)
         except Exception as error:  # it is settled all the same, and its slot is free
             _log.error("job.crashed", error=f"{type(error).__name__}: {error}", **job_fields(jobs[0]))
-        frees = jobs[0].concurrency_key is not None or not all(outcome.status.final for outcome in outcomes)
-        attempt.ended(End(attempt.began is not None, frees))
+        again = [outcome for outcome in outcomes if outcome.status is Status.PENDING]
+        attempt.ended(End(attempt.began is not None, bool(again) or jobs[0].concurrency_key is not None))
 
     def _retry(self, job: Job) -> Retry:
         return self._retries.get(job.job_type) or Retry()

@@ -2,10 +2,9 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -28,18 +27,8 @@ class Status(StrEnum):
         return self not in (Status.PENDING, Status.RUNNING)
 
 
-@dataclass(frozen=True)
-class Job:
-    """A job as the claim returned it.
-
-    Attributes:
-        text: the payload as JSON text; decoded by `payload`, inside the job's own error boundary.
-        attempt: 1 for the first.
-        claim: the number every write of this attempt is fenced by.
-        waited: seconds from due to start.
-        remaining: seconds to the deadline when the claim was made, or None.
-        counted: False when a rescue took the row and the attempt does not count.
-    """
+class _Row(NamedTuple):
+    """The columns of SQL's `worker.claimed`, in its order."""
 
     id: int
     job_type: str
@@ -59,6 +48,19 @@ class Job:
     waited: float
     remaining: float | None
     counted: bool = True
+
+
+class Job(_Row):
+    """A job as the claim returned it; a tuple, for they are made by the hundred.
+
+    Attributes:
+        text: the payload as JSON text; decoded by `payload`, inside the job's own error boundary.
+        attempt: 1 for the first.
+        claim: the number every write of this attempt is fenced by.
+        waited: seconds from due to start.
+        remaining: seconds to the deadline when the claim was made, or None.
+        counted: False when a rescue took the row and the attempt does not count.
+    """
 
     @cached_property
     def payload(self) -> Any:

@@ -217,7 +217,7 @@ class JobQueue:
         return batch, rows
 
     def _hold(self, batch: int, rows: Iterable[asyncpg.Record]) -> list[Job]:
-        jobs = [Job(*row) for row in rows]
+        jobs = [Job._make(row) for row in rows]
         for job in jobs:
             self._batch_of[job.claim] = batch
         if jobs:

@@ -8,6 +8,7 @@ from typing import Self
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, disable_created_metrics
 
 from worker.config import Config
+from worker.spans import Spans
 
 OTHER = "other"
 
@@ -96,8 +97,8 @@ class Metrics:
     def _define_jobs(self) -> None:
         kind = ["job_type"]
         self.finished = self._counter("worker_jobs_finished_total", "Attempts settled.", [*kind, "outcome"])
-        self.duration = self._histogram("worker_job_duration_seconds", "Length of an attempt.", kind, _FAST)
-        self.wait = self._histogram("worker_job_wait_seconds", "From due to start.", kind, _WAIT)
+        self.duration = self._spans("worker_job_duration_seconds", "Length of an attempt.", _FAST)
+        self.wait = self._spans("worker_job_wait_seconds", "From due to start.", _WAIT)
         self.step_duration = self._histogram(
             "worker_step_duration_seconds", "Length of a step.", [*kind, "step"], _FAST
         )
@@ -136,6 +137,9 @@ class Metrics:
 
     def _histogram(self, name: str, documentation: str, labels: Iterable[str], buckets: tuple[float, ...]) -> Histogram:
         return Histogram(name, documentation, list(labels), buckets=buckets, registry=self.registry)
+
+    def _spans(self, name: str, documentation: str, bounds: tuple[float, ...]) -> Spans:
+        return Spans(name, documentation, "job_type", bounds, self.registry)
 
     def _info(self, name: str, documentation: str) -> Info:
         return Info(name, documentation, registry=self.registry)

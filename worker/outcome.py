@@ -113,6 +113,9 @@ class Released(Outcome):
     counted = False
 
 
+_DONE = Completed()
+
+
 def judge(job: Job, retry: Retry, came: Any, draw: Callable[[], float] = random.random) -> Outcome:
     """Turn what an attempt returned or raised into an outcome.
 
@@ -120,6 +123,8 @@ def judge(job: Job, retry: Retry, came: Any, draw: Callable[[], float] = random.
         came: the handler's return value, an Outcome it said, or the exception it ended with.
         draw: the jitter's random number in [0, 1).
     """
+    if came is None:
+        return _DONE
     match came:
         case Snoozed() if job.snoozes >= SNOOZES:
             return Failed(f"snoozed {SNOOZES} times", "exhausted")

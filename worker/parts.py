@@ -70,7 +70,6 @@ class Parts:
         self.reporter = Reporter(metrics, types, config.worker.log_slow)
         self._calls = Breakers(self.outbound, self.reporter.breaker)
         self.gauges = Gauges(self.queue, database.control, metrics)
-        self.pulse = Pulse(metrics)
         metrics.slots.set(config.worker.concurrency)
 
     async def build(self) -> None:
@@ -83,7 +82,7 @@ class Parts:
         handlers = await build(self._types, self._database.steps, self._calls)
         self.executor = Executor(
             self._types,
-            {name: self.pulse.watched(name, handler) for name, handler in handlers.items()},
+            handlers,
             self._context,
             settler=self.settler,
             reporter=self.reporter,
@@ -106,7 +105,7 @@ class Parts:
         )
         self.rescue = Rescue(self.queue, self.poller)
         self.rounds = Rounds(self.poller, self.poller.slots, 3 * settings.poll + ROUND_SECONDS)
-        self.pulse.beat = self.rounds.note
+        self.pulse = Pulse(self._metrics, self.executor.types, self.executor.ended, self.rounds.note)
 
     def duties(self, scraped: bool) -> list[Coroutine[Any, Any, None]]:
         """The side duties, not begun; gauges are sampled only where somebody can read them."""

@@ -6,7 +6,6 @@ import time
 from collections import deque
 from collections.abc import Collection, Sequence
 from dataclasses import replace
-from functools import partial
 
 import asyncpg
 import structlog
@@ -198,17 +197,22 @@ class Poller:
         return [name for name in self._queue.types if name not in self._names]
 
     def _start(self, call: list[Job]) -> None:
-        lanes = [self._all, self._graphs] if call[0].job_type in self._names else [self._all]
-        for lane in lanes:
-            lane.started()
+        graph = call[0].job_type in self._names
+        self._all.started()
+        if graph:
+            self._graphs.started()
         self.in_hand += 1
-        self._executor.start(call, partial(self._ended, lanes))
+        self._executor.start(call, self._graph_ended if graph else self._ended)
 
-    def _ended(self, lanes: Sequence[_Lane], end: End) -> None:
+    def _graph_ended(self, end: End) -> None:
+        passed_over = self._graphs.room() <= 0
+        self._graphs.ended(end.ran)
+        self._ended(end, passed_over)
+
+    def _ended(self, end: End, passed_over: bool = False) -> None:
         self.in_hand -= 1
-        passed_over = any(lane.room() <= 0 for lane in lanes)  # what is due was not looked for
-        for lane in lanes:
-            lane.ended(end.ran)
+        passed_over = passed_over or self._all.room() <= 0  # what is due was not looked for
+        self._all.ended(end.ran)
         self._changed.set()
         if end.frees or passed_over:
             self._bell.ring()

@@ -2,9 +2,7 @@
 
 import asyncio
 import time
-from collections import Counter
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Callable
 
 import structlog
 
@@ -64,28 +62,23 @@ class Rounds:
 class Pulse:
     """Measures the loop's lag, and names the job types that may have caused it: one that ran and did not give way.
 
-    Attributes:
+    Args:
+        running: tells the job types that run.
+        ended: those that ended since it was cleared, which is done here.
         beat: done after each look at the clock.
     """
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        metrics: Metrics,
+        running: Callable[[], set[str]],
+        ended: set[str],
+        beat: Callable[[], None] = lambda: None,
+    ) -> None:
         self._metrics = metrics
-        self.beat: Callable[[], None] = lambda: None
-        self._running: Counter[str] = Counter()
-        self._ended: set[str] = set()
-
-    def watched(self, job_type: str, handler: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-        """The handler, with its runs written down."""
-
-        async def run(*arguments: Any) -> Any:
-            self._running[job_type] += 1
-            try:
-                return await handler(*arguments)
-            finally:
-                self._running[job_type] -= 1
-                self._ended.add(job_type)
-
-        return run
+        self._running = running
+        self._ended = ended
+        self._beat = beat
 
     async def run(self) -> None:
         """Look at the clock, for ever."""
@@ -94,7 +87,7 @@ class Pulse:
             began = time.monotonic()
             await asyncio.sleep(TICK)
             self.note(max(time.monotonic() - began - TICK, 0.0))
-            self.beat()
+            self._beat()
 
     def note(self, late: float) -> None:
         """The loop woke so many seconds late."""
@@ -104,4 +97,4 @@ class Pulse:
 
     def types(self) -> list[str]:
         """Job types that run, or ran since the last look at the clock."""
-        return sorted({name for name, running in self._running.items() if running > 0} | self._ended)
+        return sorted(self._running() | self._ended)

@@ -8,7 +8,6 @@ from functools import lru_cache
 
 import prometheus_client
 import structlog
-from prometheus_client import Histogram
 
 from worker.breaker import endpoint
 from worker.config import JobType
@@ -17,10 +16,13 @@ from worker.job import Job
 from worker.log import job_fields
 from worker.metrics import Metrics
 from worker.outcome import Completed, Failed, Outcome, Retried, Skipped, Snoozed
+from worker.spans import Span
 from worker.step import StepError, Watch
 
 _DETAIL = re.compile(r"(?s)\nDETAIL: .*?(?=; step [a-z][a-z0-9_]*: |\nHINT: |\Z)")  # of an error: whole rows of tables
 _WORDS = re.compile(r"(?s)(?<=answered \d\d\d): .*")  # of an answer: it may repeat what it was sent
+
+_QUIET = (Completed, Skipped)
 
 _log = structlog.get_logger()
 
@@ -53,7 +55,10 @@ class Reporter(Watch):
         finished.inc()
         duration.observe(seconds)
         wait.observe(max(job.waited, 0.0))
-        self._say(job, outcome, seconds)
+        if isinstance(outcome, _QUIET) and seconds < self._log_slow and job.job_type not in self._each:
+            self._quiet[job.job_type] += 1
+        else:
+            self._say(job, outcome, seconds)
 
     def call(self, job: Job, outcomes: Sequence[Outcome]) -> None:
         """One outgoing call is over; `job` is the oldest of those it carried."""
@@ -101,7 +106,7 @@ class Reporter(Watch):
             _log.info("jobs.finished", job_type=job_type, jobs=jobs)
         self._quiet.clear()
 
-    def _look_up(self, job_type: str, outcome: str) -> tuple[prometheus_client.Counter, Histogram, Histogram]:
+    def _look_up(self, job_type: str, outcome: str) -> tuple[prometheus_client.Counter, Span, Span]:
         label = self._metrics.label(job_type)
         return (
             self._metrics.finished.labels(label, outcome),
@@ -124,8 +129,6 @@ class Reporter(Watch):
                 _log.warning("job.retried", again_in=round(outcome.delay, 3), error=error, **fields)
             case Snoozed():
                 _log.info("job.snoozed", again_in=outcome.delay, **fields)
-            case Completed() | Skipped() if not self._worth_a_line(job, seconds):
-                self._quiet[job.job_type] += 1
             case _:
                 _log.info("job.finished", outcome=_word(outcome), **fields)
 
@@ -133,9 +136,6 @@ class Reporter(Watch):
         """An error as the log has it; what may hold a payload is on the row alone."""
         shown = _WORDS.sub("", error) if job.job_type in self._endpoints else error
         return _DETAIL.sub("", shown)
-
-    def _worth_a_line(self, job: Job, seconds: float) -> bool:
-        return seconds >= self._log_slow or job.job_type in self._each
 
 
 def _word(outcome: Outcome) -> str:

@@ -52,12 +52,13 @@ class Settler:
             written: told of each the row's new status, or None when the claim was lost.
         """
         bundle = _Bundle(verdicts, written)
-        if any(verdict.follows for verdict in verdicts):
-            # What it enqueues may wait for somebody's unique key: it must not hold up the others.
-            self._apart(self._flush([bundle]))
-        else:
-            self._waiting.append(bundle)
-            self._something.set()
+        for verdict in verdicts:
+            if verdict.follows:
+                # What it enqueues may wait for somebody's unique key: it must not hold up the others.
+                self._apart(self._flush([bundle]))
+                return
+        self._waiting.append(bundle)
+        self._something.set()
 
     async def settle(self, verdicts: Sequence[Verdict]) -> Sequence[str | None]:
         """The same, to be awaited."""
