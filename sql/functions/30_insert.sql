@@ -118,75 +118,121 @@ $$;
 comment on function worker.check_tenant(worker.job_queue, text[]) is
   'Refuses what a tenant may not produce (WK002) and the columns a tenant may not set (WK005)';
 
+create or replace function worker.check_whose(tenant_id text, payload_tenant text, acting text, is_app boolean) returns void
+language plpgsql immutable set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if payload_tenant <> tenant_id then
+    raise exception 'the payload''s tenant_id "%" is not the row''s tenant_id "%"', payload_tenant, tenant_id
+      using errcode = 'WK004', hint = 'Give one of the two.';
+  end if;
+  -- The policies say it too, but only of rows that are inserted: not when another tenant's holder is met, nor of many rows.
+  if (acting is null and not is_app) or tenant_id <> acting then
+    raise exception '% may not enqueue for tenant "%"', coalesce('tenant "' || acting || '"', 'a role without a tenant'), tenant_id
+      using errcode = 'WK004', hint = 'The tenant is the claim tenant_id of the JWT, or for applications the setting worker.tenant.';
+  end if;
+end
+$$;
+comment on function worker.check_whose(text, text, text, boolean) is
+  'Refuses a row whose payload names another tenant than the row, or whose tenant is not the one its producer acts for (WK004)';
+
+create or replace function worker.keyed(job worker.job_queue, unique_template text, concurrency_template text, coalesce_template text,
+  instant timestamptz) returns worker.job_queue
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+begin
+  job.unique_key := coalesce(job.unique_key, worker.fill(unique_template, job));
+  job.concurrency_key := coalesce(job.concurrency_key, worker.fill(concurrency_template, job));
+  if coalesce_template is not null and job.concurrency_key is null then
+    -- One slot for the rows of (type, tenant, key); a key that cannot be filled makes a call of its own.
+    job.coalesced := true;
+    job.concurrency_key := left(concat_ws(' ', 'coalesce', job.job_type, coalesce(job.tenant_id, '-'),
+      coalesce(worker.fill(coalesce_template, job), job.correlation_id)), 500);
+  end if;
+  if (job.unique_key is null and unique_template is not null)
+     or (job.concurrency_key is null and concurrency_template is not null) then
+    return worker.invalid(job, instant, format('the payload lacks a name that %s needs',
+      case when job.unique_key is null and unique_template is not null then 'unique_key "' || unique_template || '"'
+           else 'concurrency_key "' || concurrency_template || '"' end));
+  end if;
+  return job;
+end
+$$;
+comment on function worker.keyed(worker.job_queue, text, text, text, timestamptz) is
+  'The row with the keys that its type''s templates give it, or as failed / invalid when its payload lacks a name';
+
 create or replace function worker.before_insert() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-  declared worker.job_type;
-  instant timestamptz := worker.now();
-  payload_tenant text := case when jsonb_typeof(new.payload) = 'object' then new.payload ->> 'tenant_id' end;
-  holder_id bigint;
+  instant timestamptz;
+  lifetime interval;
+  declared_priority smallint;
+  declared_attempts smallint;
+  held_while text;
   mode text;
-  acting text := worker.tenant_of(new.enqueued_by);
+  unique_template text;
+  concurrency_template text;
+  coalesce_template text;
+  producers text[];
+  payload_tenant text := new.payload ->> 'tenant_id';
   is_app boolean := pg_has_role(new.enqueued_by, 'worker_enqueue', 'member');
+  acting text;
+  holder_id bigint;
 begin
-  select * into declared from worker.job_type t where t.name = new.job_type;
-  if not is_app then
-    perform worker.check_tenant(new, declared.producers);
+  -- One query and, for a plain row, no call of ours: each costs a single INSERT a tenth (docs/decisions/0014). So the
+  -- clock is worker.now() written out, and the tenant, where there is no JWT, is worker.tenant_of() written out.
+  select (select coalesce(c.at, statement_timestamp() + c.shift) from worker.clock c), t.priority, t.max_attempts, t.expires,
+    t.unique_while, t.on_conflict, t.unique_key, t.concurrency_key, t.coalesce_key, t.producers
+  into instant, declared_priority, declared_attempts, lifetime,
+    held_while, mode, unique_template, concurrency_template, coalesce_template, producers
+  from worker.job_type t where t.name = new.job_type;
+  instant := case when found then coalesce(instant, statement_timestamp()) else worker.now() end;
+  if is_app and coalesce(current_setting('request.jwt.claims', true), '') = '' then
+    acting := nullif(current_setting('worker.tenant', true), '');
+  else
+    acting := worker.tenant_of(new.enqueued_by);
   end if;
 
-  new.tenant_id := coalesce(new.tenant_id, payload_tenant, acting);
-  if payload_tenant is distinct from new.tenant_id and payload_tenant is not null then
-    raise exception 'the payload''s tenant_id "%" is not the row''s tenant_id "%"', payload_tenant, new.tenant_id
-      using errcode = 'WK004', hint = 'Give one of the two.';
+  if not is_app then
+    perform worker.check_tenant(new, producers);
   end if;
-  -- The policies say it too, but only of rows that are inserted: not when another tenant's holder is met below.
-  if (acting is null and not is_app) or new.tenant_id <> acting then
-    raise exception '% may not enqueue for tenant "%"', coalesce('tenant "' || acting || '"', 'a role without a tenant'), new.tenant_id
-      using errcode = 'WK004', hint = 'The tenant is the claim tenant_id of the JWT, or for applications the setting worker.tenant.';
+  if payload_tenant is not null or acting is not null or not is_app then
+    new.tenant_id := coalesce(new.tenant_id, payload_tenant, acting);
+    perform worker.check_whose(new.tenant_id, payload_tenant, acting, is_app);
   end if;
 
   new.created_at := coalesce(new.created_at, instant);
   new.scheduled_at := coalesce(new.scheduled_at, instant);
   new.correlation_id := coalesce(new.correlation_id, gen_random_uuid()::text);
-  new.priority := coalesce(new.priority, declared.priority, 100::smallint);
-  new.max_attempts := coalesce(new.max_attempts, declared.max_attempts, 5::smallint);
-  new.expires_at := coalesce(new.expires_at, instant + declared.expires);
-  new.unique_while := coalesce(declared.unique_while, 'waiting');
-  mode := coalesce(new.on_conflict, declared.on_conflict, 'keep');
-  if mode not in ('keep', 'refuse', 'replace') then
-    raise exception 'on_conflict "%" is none of keep, refuse, replace', mode using errcode = 'check_violation';
+  new.priority := coalesce(new.priority, declared_priority, 100::smallint);
+  new.max_attempts := coalesce(new.max_attempts, declared_attempts, 5::smallint);
+  new.unique_while := coalesce(held_while, 'waiting');
+  if lifetime is not null then
+    new.expires_at := coalesce(new.expires_at, instant + lifetime);
   end if;
-  new.on_conflict := null;
+  if new.on_conflict is not null then
+    mode := new.on_conflict;
+    if mode not in ('keep', 'refuse', 'replace') then
+      raise exception 'on_conflict "%" is none of keep, refuse, replace', mode using errcode = 'check_violation';
+    end if;
+    new.on_conflict := null;
+  end if;
   if new.enqueued_by = 'worker_owner' then
     new.parent_id := coalesce(new.parent_id, nullif(current_setting('worker.parent', true), '')::bigint);
     new.enqueued_by := coalesce(nullif(current_setting('worker.enqueuer', true), ''), new.enqueued_by);
   end if;
-  if new.status <> 'pending' then
-    return new;
-  end if;
 
-  new.unique_key := coalesce(new.unique_key, worker.fill(declared.unique_key, new));
-  new.concurrency_key := coalesce(new.concurrency_key, worker.fill(declared.concurrency_key, new));
-  if declared.coalesce_key is not null and new.concurrency_key is null then
-    -- One slot for the rows of (type, tenant, key); a key that cannot be filled makes a call of its own.
-    new.coalesced := true;
-    new.concurrency_key := left(concat_ws(' ', 'coalesce', new.job_type, coalesce(new.tenant_id, '-'),
-      coalesce(worker.fill(declared.coalesce_key, new), new.correlation_id)), 500);
+  if new.status = 'pending'
+     and coalesce(unique_template, concurrency_template, coalesce_template) is not null then
+    new := worker.keyed(new, unique_template, concurrency_template, coalesce_template, instant);
   end if;
-  if (new.unique_key is null and declared.unique_key is not null)
-     or (new.concurrency_key is null and declared.concurrency_key is not null) then
-    return worker.invalid(new, instant, format('the payload lacks a name that %s needs',
-      case when new.unique_key is null and declared.unique_key is not null then 'unique_key "' || declared.unique_key || '"'
-           else 'concurrency_key "' || declared.concurrency_key || '"' end));
-  end if;
-
-  if new.unique_key is not null then
+  if new.unique_key is not null and new.status = 'pending' then
     new.held_key := new.unique_key;
-    holder_id := worker.meet(new, mode, instant);
+    holder_id := worker.meet(new, coalesce(mode, 'keep'), instant);
     if holder_id is not null then
       -- The note survives if that job starts before we commit, and then becomes a job of its own.
-      if mode = 'keep' and new.unique_while = 'waiting' then
+      if coalesce(mode, 'keep') = 'keep' and new.unique_while = 'waiting' then
         insert into worker.kept (job_id, enqueued_by) values (holder_id, new.enqueued_by);
       end if;
       perform set_config('worker.holder', holder_id::text, true);  -- worker.enqueue reads it
@@ -215,8 +261,9 @@ end
 $$;
 comment on function worker.invalid(worker.job_queue, timestamptz, text) is 'The row as failed / invalid: kept and visible, never run';
 
+-- Who fills a row itself says so in a column that is granted to nobody: worker.insert_many, or a restore of a dump.
 create or replace trigger before_insert before insert on worker.job_queue
-for each row execute function worker.before_insert();
+for each row when (new.unique_while is null) execute function worker.before_insert();
 
 create or replace function worker.ring() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp

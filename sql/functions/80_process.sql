@@ -97,8 +97,8 @@ language plpgsql security definer
 set search_path = pg_catalog, pg_temp set enable_seqscan = off set lock_timeout = '100ms'
 as $$
 begin
-  strays := exists (select from worker.kept)
-    or exists (select from worker.job_queue q where q.parked)
+  strays := exists (select from worker.kept);  -- of the locked table nothing is known, of this one it is
+  strays := strays or exists (select from worker.job_queue q where q.parked)
     or exists (select from worker.job_queue q where (q.queued or q.parked) and q.expires_at <= worker.now());
   orphans := exists (select from worker.process p where p.dead_at is not null and p.emptied_at is null);
   select date_part('epoch', min(first.scheduled_at) - worker.now()) into due

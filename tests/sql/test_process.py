@@ -102,7 +102,7 @@ class TestChores:
             await other.db.execute("lock table worker.job_queue in access exclusive mode")
             me = await queue.register()
             row = await queue.db.fetchrow("select * from worker.beat_and_look($1, 1, '{report}')", me)
-            assert (row["alive"], row["strays"], row["due"]) == (True, None, None)
+            assert (row["alive"], row["strays"], row["due"]) == (True, False, None)
 
 
 class TestBeat:
