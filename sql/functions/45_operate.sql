@@ -348,7 +348,7 @@ begin
       and (q.expires_at is null or q.expires_at > worker.now())
     for no key update of q);
   rows := worker.take_keys(rows);
-  return query select * from worker.start(rows, me, batch, worker.now());
+  return query select * from unnest(worker.start(rows, me, batch, worker.now()));
 end
 $$;
 comment on function worker.claim_job(bigint, bigint, bigint) is

@@ -36,22 +36,29 @@ begin atomic
 end;
 comment on function worker.next_due(text[]) is 'Seconds until the next future row of the given types is due, or null';
 
-create or replace function worker.start(rows tid[], me bigint, batch bigint, instant timestamptz) returns setof worker.claimed
+create or replace function worker.start(rows tid[], me bigint, batch bigint, instant timestamptz) returns worker.claimed[]
 language sql volatile
 begin atomic
-  update worker.job_queue j set
-    status = 'running', queued = false, parked = false, claimed_by = me, batch = start.batch, claim = nextval('worker.claim_seq'),
-    attempt = least(j.attempt + 1, 1000000), phase = null, finish_reason = null,
-    started_at = coalesce(j.started_at, instant),
-    deadline_at = coalesce(j.deadline_at, instant + t.deadline),
-    held_key = case when j.unique_while = 'active' then j.held_key end
-  from worker.job_type t
-  where j.ctid = any (rows) and t.name = j.job_type
-  returning j.id, j.job_type, j.payload::text, j.priority, j.attempt, j.max_attempts, j.claim, j.tenant_id,
-    j.correlation_id, j.traceparent, j.source, j.parent_id, j.concurrency_key, j.rescues, j.snoozes,
-    date_part('epoch', instant - j.scheduled_at), date_part('epoch', j.deadline_at - instant), true;
+  with started as (
+    update worker.job_queue j set
+      status = 'running', queued = false, parked = false, claimed_by = me, batch = start.batch, claim = nextval('worker.claim_seq'),
+      attempt = least(j.attempt + 1, 1000000), phase = null, finish_reason = null,
+      started_at = coalesce(j.started_at, instant),
+      deadline_at = coalesce(j.deadline_at, instant + t.deadline),
+      held_key = case when j.unique_while = 'active' then j.held_key end
+    from worker.job_type t
+    where j.ctid = any (rows) and t.name = j.job_type
+    returning j.id, j.job_type, j.payload, j.priority, j.attempt, j.max_attempts, j.claim, j.tenant_id, j.correlation_id,
+      j.traceparent, j.source, j.parent_id, j.concurrency_key, j.rescues, j.snoozes, j.scheduled_at, j.deadline_at
+  )
+  -- Made into composites after they are sorted: a sort would take them apart again for each comparison.
+  select array_agg((s.id, s.job_type, s.payload::text, s.priority, s.attempt, s.max_attempts, s.claim, s.tenant_id,
+    s.correlation_id, s.traceparent, s.source, s.parent_id, s.concurrency_key, s.rescues, s.snoozes,
+    date_part('epoch', instant - s.scheduled_at), date_part('epoch', s.deadline_at - instant), true)::worker.claimed)
+  from (select * from started order by priority, scheduled_at, id) s;
 end;
-comment on function worker.start(tid[], bigint, bigint, timestamptz) is 'Turns locked pending rows into running ones; the last statement of a claim';
+comment on function worker.start(tid[], bigint, bigint, timestamptz) is
+  'Turns locked pending rows into running ones, in the order in which they are to begin; the last statement of a claim';
 
 create or replace function worker.take_keys(rows tid[]) returns tid[]
 language plpgsql set search_path = pg_catalog, pg_temp
@@ -180,7 +187,9 @@ begin
     mine := worker.join_calls(mine);
   end if;
   if cardinality(mine) > 0 then
-    select array_agg(s order by s.priority, s.waited desc, s.id) into jobs from worker.start(mine, me, batch, instant) s;
+    jobs := worker.start(mine, me, batch, instant);
+  end if;
+  if cardinality(mine) > 0 and exists (select from worker.kept) then
     delete from worker.kept k where k.id = any (array(
       select o.id from worker.kept o where o.job_id = any (array(select j.id from unnest(jobs) j)) for update skip locked));
   end if;

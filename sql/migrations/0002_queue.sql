@@ -73,7 +73,7 @@ create table worker.job_queue (
   on_conflict         text check (on_conflict in ('keep', 'refuse', 'replace')),
   concurrency_key     worker.key_text,
   tenant_id           worker.short_text,
-  enqueued_by         name not null default current_user,
+  enqueued_by         text not null default current_user,
   correlation_id      worker.short_text not null,
   traceparent         worker.short_text,
   source              worker.short_text,
@@ -100,9 +100,10 @@ create table worker.job_queue (
   constraint trouble_is_failed_or_cancelled check (trouble = (status in ('failed', 'cancelled'))),
   constraint running_is_claimed check (status <> 'running' or (claim is not null and started_at is not null))
 )
--- A row is written three times: inserted, claimed, settled. Room on its page keeps its versions together, and index
--- entries of dead ones are what a claim reads past: vacuum comes when 2 % are dead, and does not pause.
-with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_analyze_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
+-- A row is written three times: inserted, claimed, settled. Room on its page spares new pages and lets the settle touch
+-- no index (HOT): at 70 a settle cost half as much again. Index entries of dead versions are what a claim reads past:
+-- vacuum comes when 2 % are dead, and does not pause.
+with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02, autovacuum_analyze_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
 
 comment on table worker.job_queue is 'One row a job. Insert (job_type, payload) and it happens; read it through the view worker.jobs';
 comment on column worker.job_queue.held_key is 'The unique key while this row holds it: until the first claim (unique_while = waiting) or the end (active)';
