@@ -28,7 +28,8 @@ from worker.way import Way, as_way
 BEAT_SECONDS = 5.0  # a beat that takes longer has gone astray, however slow the way is
 ANSWER_SECONDS = 3.0
 AGAIN_SECONDS = 1.5  # most, between attempts to connect
-WATCH_SECONDS = 0.1
+WATCH_SECONDS = 0.25  # most, between looks at the clock: a machine that slept has to find out soon
+LEAST_WATCH = 0.02
 ASK_SECONDS = 0.5
 
 _log = structlog.get_logger()
@@ -213,7 +214,8 @@ class Lease:
         """Fence ourselves in time, also while a connection attempt hangs."""
         looked = _now()
         while True:
-            await asyncio.sleep(WATCH_SECONDS)
+            left = WATCH_SECONDS if self._fenced else self._confirmed + self._terms.fence - _now()
+            await asyncio.sleep(min(max(left, LEAST_WATCH), WATCH_SECONDS))
             stalled, looked = _now() - looked > self._terms.fence, _now()
             if stalled:
                 await asyncio.sleep(ASK_SECONDS)  # we slept, not the database: let the beat ask first
