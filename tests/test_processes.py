@@ -164,6 +164,7 @@ async def test_nor_does_it_keep_a_process_that_ends_by_a_fault(tmp_path, connect
     await enqueue(connection, job_type)
     await until(connection, "select count(*) from fx")
     await connection.execute("drop function worker.sweep()")
+    await connection.execute("insert into worker.kept (job_id, enqueued_by) values (0, current_user)")  # to be swept
     assert daemon.ends() > 0
 
 
