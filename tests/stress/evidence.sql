@@ -58,6 +58,8 @@ create table evidence.receipt (webhook_id text not null, job_id bigint, at times
 create table evidence.hook (job_type text primary key);
 create table evidence.gauge (pid integer, what text not null, value double precision not null, at timestamptz not null);
 create table evidence.cap (what text primary key, most double precision not null);
+-- The queue forgets a job's events with the job, and may do so before anybody asks.
+create table evidence.event (job_id bigint, event text not null);
 create table evidence.ready (pid integer, ready boolean not null, at timestamptz not null);
 create table evidence.outage (began timestamptz not null, ended timestamptz not null);
 
@@ -80,6 +82,12 @@ begin
   return null;
 end $$;
 
+create function evidence.note_event() returns trigger language plpgsql security definer as $$
+begin
+  insert into evidence.event values (new.job_id, new.event);
+  return null;
+end $$;
+
 create function evidence.note_silence() returns trigger language plpgsql security definer as $$
 begin
   insert into evidence.silence values (new.id, old.beat_at, new.beat_at);
@@ -88,6 +96,8 @@ end $$;
 
 create trigger evidence_of_silence after update on worker.process
   for each row when (new.beat_at > old.beat_at + interval '2 s') execute function evidence.note_silence();
+create trigger evidence_of_events after insert on worker.job_event
+  for each row execute function evidence.note_event();
 create trigger evidence_of_birth after insert or delete on worker.job_queue
   for each row execute function evidence.note_job();
 create trigger evidence_of_change after update on worker.job_queue

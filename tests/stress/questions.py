@@ -13,13 +13,13 @@ ENDED_TWICE = """
     select h.job_id, count(*) from evidence.hist h
     where h.new_status in ('completed', 'skipped', 'failed', 'cancelled') and h.old_status in ('pending', 'running')
     group by 1
-    having count(*) > 1 + (select count(*) from worker.job_event e where e.job_id = h.job_id and e.event = 'retry')
+    having count(*) > 1 + (select count(*) from evidence.event e where e.job_id = h.job_id and e.event = 'retry')
     limit 20
 """
 REVIVED = """
     select h.job_id, h.old_status, h.new_status from evidence.hist h
     where h.old_status in ('completed', 'skipped', 'failed', 'cancelled') and h.new_status <> h.old_status
-      and not exists (select from worker.job_event e where e.job_id = h.job_id and e.event = 'retry')
+      and not exists (select from evidence.event e where e.job_id = h.job_id and e.event = 'retry')
     limit 20
 """
 # I2: a claim begins once, and a running row changes its holder only by way of a rescue.
@@ -30,7 +30,7 @@ CLAIMED_TWICE = """
 TAKEN_FROM_THE_LIVING = """
     select h.job_id, h.old_claim, h.new_claim from evidence.hist h
     where h.old_status = 'running' and h.new_status = 'running' and h.old_claim <> h.new_claim
-      and not exists (select from worker.job_event e where e.job_id = h.job_id and e.event = 'rescue')
+      and not exists (select from evidence.event e where e.job_id = h.job_id and e.event = 'rescue')
     limit 20
 """
 EXECUTED_SIDE_BY_SIDE = """
@@ -93,7 +93,7 @@ MORE_ATTEMPTS_THAN_CLAIMS = """
 # I7: each step of a completed job took effect once, of any other at most once.
 EFFECTS_BEYOND_ONE = """
     select f.job_id, f.step, count(*) from evidence.fx f
-    where not exists (select from worker.job_event e where e.job_id = f.job_id and e.event = 'retry')
+    where not exists (select from evidence.event e where e.job_id = f.job_id and e.event = 'retry')
     group by 1, 2 having count(*) > 1 limit 20
 """
 MARKS_WITHOUT_EFFECT = """

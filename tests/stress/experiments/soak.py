@@ -61,7 +61,7 @@ WAITING = "select count(*) from worker.job_queue where queued or parked"
 # What belongs to jobs that are pruned has been judged.
 FORGET = [
     f"delete from evidence.{table} e where not exists (select from worker.job_queue q where q.id = e.job_id)"
-    for table in ("hist", "fx", "marks")
+    for table in ("hist", "fx", "marks", "event")
 ]
 LIVING = "I13"  # daemons that live have connections
 GROWTH_MB = 8.0  # an hour of theirs
