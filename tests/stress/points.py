@@ -92,9 +92,9 @@ POINTS = (
     Point("sleep", b"worker.sleep("),
     Point("wake", b"worker.wake(", stop=True),
     Point("beat", b"worker.beat_and_look("),
-    Point("sweep", b"worker.sweep(", early=True),
+    Point("sweep", b"worker.sweep("),
     Point("declare_dead", b"worker.declare_dead("),
-    Point("rescue", b"worker.rescue(", early=True),
+    Point("rescue", b"worker.rescue("),
     Point("leave", b"worker.leave(", stop=True),
 )
 

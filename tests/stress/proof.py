@@ -29,8 +29,8 @@ HEAD = """# The proof
 
 What was done to the daemon on purpose, and what came of it. `python3 dev.py stress --tier fast|nightly|soak --write`
 writes this page; `tests/stress/` holds the experiments, and the checker that decides from what the database itself
-wrote down. `tests/stress/test_catalogue.py` fails when a line of the suite has no test, when an experiment has no result
-or one that does not hold, and when a result is older than the newest migration.
+wrote down. `tests/stress/test_catalogue.py` fails when a line of the suite has no test, when an experiment has no
+result or one that does not hold, and when a result is older than the newest migration.
 """
 
 

@@ -23,6 +23,7 @@ LANES = 8
 Table = dict[str, list[int]]  # by point: kills and repeats of a job's effect, before and after
 TIMES = 20
 MOMENTS = ("before", "after")
+STRAY = "insert into worker.kept (job_id, enqueued_by) values (0, current_user)"  # a note of nobody's job
 SPRING_SECONDS = 20.0
 CORPSE_SECONDS = 2.0
 VICTIM = COMPRESSED.replace('grace = "5s"', 'grace = "100ms"').replace("concurrency = 8", "concurrency = 2")
@@ -135,8 +136,10 @@ class Lane:
     async def _sprung(self, trap: Trap) -> None:
         async with asyncio.timeout(SPRING_SECONDS):
             while not trap.sprung.is_set():
-                if trap.point.name == "declare_dead":
+                if trap.point.name in ("declare_dead", "rescue"):
                     await self._corpse()
+                elif trap.point.name == "sweep":
+                    await self._place.connection.execute(STRAY)
                 with suppress(TimeoutError):
                     async with asyncio.timeout(CORPSE_SECONDS):
                         await trap.sprung.wait()
