@@ -17,6 +17,7 @@ from worker.migrations import migrate
 
 ROOT = Path(__file__).parent.parent
 SQL = Path(__file__).parent / "sql"
+FILES = ("raw.sql", "queue.sql", "beside.sql", "graph.sql", "fanin.sql")
 SETTINGS = {
     "shared_preload_libraries": "pg_stat_statements",
     "pg_stat_statements.track": "top",
@@ -31,9 +32,15 @@ TICK = os.sysconf("SC_CLK_TCK")
 class Ground:
     """A server with fsync on, as it is for users, and room enough that no checkpoint falls into a run by chance."""
 
-    def __init__(self, server: Embedded, folder: Path) -> None:
+    def __init__(self, server: Embedded, folder: Path, scale: float = 1.0) -> None:
         self.server = server
         self.folder = folder
+        self.scale = scale
+        self._said = folder / "said.log"
+
+    def sized(self, full: int, least: int = 1) -> int:
+        """A count at the scale of this run: smaller ones are for trials, and their figures for nobody."""
+        return max(round(full * self.scale), least)
 
     @asynccontextmanager
     async def database(self) -> AsyncIterator[tuple[str, asyncpg.Connection]]:
@@ -43,7 +50,7 @@ class Ground:
         dsn = self.server.dsn(name)
         await migrate(dsn)
         connection = await asyncpg.connect(dsn, server_settings={"jit": "off"})
-        for file in ("raw.sql", "queue.sql"):
+        for file in FILES:
             await connection.execute((SQL / file).read_text())
         try:
             yield dsn, connection
@@ -68,7 +75,7 @@ class Ground:
     async def process(self, dsn: str, *arguments: str) -> AsyncIterator[subprocess.Popen[bytes]]:
         """A Python process of its own, such as `-m worker run`; ended with the block."""
         environment = {**os.environ, "DATABASE_URL": dsn}
-        with (self.folder / "said.log").open("ab") as said:
+        with self._said.open("ab") as said:
             process = subprocess.Popen(
                 [sys.executable, *arguments],
                 cwd=ROOT,
@@ -83,19 +90,23 @@ class Ground:
             process.terminate()
             await asyncio.to_thread(process.wait, 30)
 
+    def said(self) -> str:
+        """The end of what processes said."""
+        return self._said.read_text(encoding="utf-8", errors="replace")[-2_000:] if self._said.exists() else ""
+
     def backends_cpu(self) -> float:
         """Seconds of processor time of all backends so far, the ended ones included."""
         return cpu_of_children(self.server.pid)
 
 
 @contextmanager
-def ground() -> Iterator[Ground]:
+def ground(scale: float = 1.0) -> Iterator[Ground]:
     """A server of this run."""
     with tempfile.TemporaryDirectory(prefix="worker-bench-") as folder:
         Path(folder).chmod(0o755)
         server = start(Path(folder) / "server", settings=SETTINGS, die_with_parent=True)
         try:
-            yield Ground(server, Path(folder))
+            yield Ground(server, Path(folder), scale)
         finally:
             server.stop("immediate")
 
@@ -104,6 +115,12 @@ def cpu(pid: int) -> float:
     """Seconds of processor time of a process so far (Linux)."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / TICK
+
+
+def cpu_of_threads(pid: int) -> float:
+    """The same to the nanosecond, without threads that have ended: for what costs less than a tick (Linux)."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
 
 
 def cpu_of_children(pid: int) -> float:

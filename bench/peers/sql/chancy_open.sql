@@ -1,0 +1,1 @@
+select count(*) from chancy_jobs where state in ('pending', 'running', 'retrying')

@@ -1,0 +1,1 @@
+select count(*) from raw_job where finished_at is null
