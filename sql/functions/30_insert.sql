@@ -32,7 +32,8 @@ comment on function worker.fill(text, worker.job_queue) is
   'Fills a template such as stats:{tenant_id}; tenant_id, correlation_id, id and job_type mean columns, other names payload keys. Null when a name is unknown';
 
 create or replace function worker.holder(job_type text, held_key text, tenant_id text) returns worker.job_queue
-language plpgsql stable set search_path = pg_catalog, pg_temp
+-- Generic, for a plan made for one key may read all of its type where statistics say that the table is nearly empty.
+language plpgsql stable set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan
 as $$
 declare
   found_row worker.job_queue;
@@ -264,55 +265,3 @@ comment on function worker.invalid(worker.job_queue, timestamptz, text) is 'The 
 -- Who fills a row itself says so in a column that is granted to nobody: worker.insert_many, or a restore of a dump.
 create or replace trigger before_insert before insert on worker.job_queue
 for each row when (new.unique_while is null) execute function worker.before_insert();
-
-create or replace function worker.ring() returns trigger
-language plpgsql security definer set search_path = pg_catalog, pg_temp
-as $$
-declare
-  rung bigint;
-begin
-  -- NOTIFY makes commits of the whole server queue up, so it is sent only when somebody sleeps past a due row.
-  select a.process_id into rung from worker.asleep a
-  where a.until > clock_timestamp() and a.due >= (select min(n.scheduled_at) from new_rows n where n.queued)
-  order by a.since desc limit 1;
-  if rung is not null then
-    perform pg_notify('worker', rung::text);
-  end if;
-  return null;
-end
-$$;
-comment on function worker.ring() is 'Trigger: wakes one sleeping daemon when a new row is due before its next look';
-
-create or replace trigger ring after insert on worker.job_queue
-referencing new table as new_rows for each statement
-when (pg_sequence_last_value('worker.bell') >= date_part('epoch', clock_timestamp()))
-execute function worker.ring();
-
-create or replace function worker.before_cancel() returns trigger
-language plpgsql security definer set search_path = pg_catalog, pg_temp
-as $$
-begin
-  if old.cancel_requested_at is not null then
-    new.cancel_requested_at := old.cancel_requested_at;
-    new.cancel_reason := old.cancel_reason;
-  elsif old.status = 'pending' then
-    new.status := 'cancelled';
-    new.trouble := true;
-    new.finish_reason := coalesce(new.cancel_reason, 'cancelled');
-    new.queued := false;
-    new.parked := false;
-    new.held_key := null;
-    new.finished_at := worker.now();
-    delete from worker.kept k where k.job_id = new.id;  -- who was answered with this job is cancelled with it
-  end if;
-  insert into worker.job_event (job_id, event, actor, detail)
-  values (new.id, 'cancel', coalesce(nullif(current_setting('role', true), 'none'), session_user),
-          jsonb_strip_nulls(jsonb_build_object('was', old.status, 'reason', new.cancel_reason)));
-  return new;
-end
-$$;
-comment on function worker.before_cancel() is
-  'Trigger: a cancel request ends a pending job at once; a running one is asked through its daemon''s next beat';
-
-create or replace trigger before_cancel before update of cancel_requested_at on worker.job_queue
-for each row when (new.cancel_requested_at is not null and new.finished_at is null) execute function worker.before_cancel();

@@ -58,7 +58,7 @@ begin
   if to_regclass('worker.bulk') is null then
     create view worker.bulk as
     select null::text as job_type, null::jsonb[] as payloads, null::integer as priority, null::text as traceparent,
-      null::text as source, null::name as enqueued_by, null::bigint as added
+      null::text as source, null::text as enqueued_by, null::bigint as added
     where false;
     alter view worker.bulk alter column enqueued_by set default current_user;
     grant insert (job_type, payloads, priority, traceparent, source), select (added) on worker.bulk
@@ -80,7 +80,7 @@ declare
   expiry worker.instant;
   trace worker.short_text := new.traceparent;
   origin worker.short_text := new.source;
-  who name := new.enqueued_by;
+  who text := new.enqueued_by;
   held_while text;
   declared worker.job_type;
   job worker.job_queue;

@@ -163,7 +163,9 @@ comment on function worker.resume(text) is 'Ends a pause and wakes a daemon; fal
 
 create or replace function worker.prune(keep jsonb, after bigint default 0, n integer default 5000,
   out last bigint, out gone integer, out more boolean)
-language plpgsql security definer set search_path = pg_catalog, pg_temp set jit = off set lock_timeout = '2s'
+language plpgsql security definer
+-- A page is a small part of the table, also where nobody has counted it yet.
+set search_path = pg_catalog, pg_temp set enable_seqscan = off set jit = off set lock_timeout = '2s'
 as $$
 declare
   instant timestamptz := worker.now();

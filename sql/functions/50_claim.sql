@@ -24,7 +24,7 @@ end;
 comment on function worker.lines(text[]) is 'The (type, priority) lines that have queued rows, of the given types that are neither paused nor disabled';
 
 create or replace function worker.next_due(types text[]) returns double precision
-language sql stable
+language sql stable set enable_sort = off set jit = off
 begin atomic
   -- Future rows only: an overdue row that cannot be claimed must not make the sleep zero.
   select extract(epoch from min(d.scheduled_at) - worker.now())::double precision
@@ -158,6 +158,8 @@ create or replace function worker.claim(me bigint, batch bigint, types text[], n
   out jobs worker.claimed[], out parked integer, out xmin bigint, out xmax bigint, out next_due double precision)
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan set jit = off set lock_timeout = '250ms'
+-- Statistics of another day make the index of a type's jobs look cheaper than that of due ones, if their order came free.
+set enable_sort = off
 as $$
 declare
   instant timestamptz := worker.now();  -- once: it is not inlined, and would be called several times for each row

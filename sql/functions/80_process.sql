@@ -94,7 +94,7 @@ comment on function worker.beat(bigint, bigint) is
 
 create or replace function worker.chores(types text[], out strays boolean, out orphans boolean, out due double precision)
 language plpgsql security definer
-set search_path = pg_catalog, pg_temp set enable_seqscan = off set lock_timeout = '100ms'
+set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable_sort = off set jit = off set lock_timeout = '100ms'
 as $$
 begin
   strays := exists (select from worker.kept);  -- of the locked table nothing is known, of this one it is
@@ -115,7 +115,7 @@ comment on function worker.chores(text[]) is
   'What there is to do for whoever looks: strays for worker.sweep, orphans for worker.rescue, and in how many seconds the first pending row of these types is due (below zero: it is overdue). Reads an index entry each';
 
 create or replace function worker.leave(me bigint) returns void
-language sql volatile security definer set search_path = pg_catalog, pg_temp
+language sql volatile security definer set search_path = pg_catalog, pg_temp set enable_seqscan = off set jit = off
 as $$
   -- Whoever leaves with a row still running has not stopped in good order: the others must find it missing.
   update worker.process p set stopped_at = worker.now()
