@@ -6,7 +6,6 @@ import time
 from tests.heart import until
 from tests.stress.experiment import Report, experiment
 from tests.stress.place import Place
-from tests.stress.postgres import completed
 from tests.stress.workload import FREE, MIXED, account, create_steps, produce, producing
 
 SETTLE_SECONDS = 60.0
@@ -17,6 +16,9 @@ arguments = { job_id = "id" }
 long = { sql = "long" }
 """
 RUNNING = "select exists (select from worker.job_step where job_id = $1 and status = 'running' and claim > $2)"
+OTHERS = """
+    select id, job_type, status, finish_reason, rescues from worker.job_queue where status <> 'completed' order by id
+"""
 HOLDER = "select p.pid, j.claim from worker.job_queue j join worker.process p on p.id = j.claimed_by where j.id = $1"
 
 
@@ -34,7 +36,20 @@ async def kill_loop(place: Place, report: Report, daemons: int = 4) -> None:
     await account(place, report)
     keyless = "select count(*) from worker.job_queue where job_type = 'keyed' and concurrency_key is null"
     report.expect(await place.connection.fetchval(keyless) == 0, "some jobs had no key: the experiment showed nothing")
-    await completed(place, report)
+    await _ended_well(place, report)
+
+
+async def _ended_well(place: Place, report: Report) -> None:
+    """All completed, but for the few whose process was killed four times under them: they look as poison does.
+
+    One claim in twelve meets a kill here, so of 20,000 jobs about one is expected to meet four.
+    """
+    others = await place.connection.fetch(OTHERS)
+    report.figures["killed_four_times"] = len(others)
+    wrong = [tuple(each) for each in others if each["finish_reason"] != "poison" or each["rescues"] < 4]
+    report.expect(not wrong, f"{len(wrong)} jobs did not complete, such as {wrong[:3]}")
+    jobs = await place.connection.fetchval("select count(*) from worker.job_queue")
+    report.expect(len(others) <= jobs / 2_000, f"{len(others)} of {jobs} jobs were taken for poison")
 
 
 @experiment("1-crash-to-retry", fast=4, nightly=30, quiet=True)
