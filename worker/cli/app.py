@@ -5,7 +5,19 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from worker.cli import configuration, daemon, demo, doctor, jobs, operate, produce, remove, schema, status
+from worker.cli import (
+    configuration,
+    daemon,
+    demo,
+    doctor,
+    jobs,
+    operate,
+    produce,
+    reconcile,
+    remove,
+    schema,
+    status,
+)
 from worker.cli.exits import BROKEN_PIPE, INTERRUPTED
 
 
@@ -83,5 +95,6 @@ app.command()(operate.explain)
 app.command()(jobs.show)
 app.command("jobs")(jobs.list_jobs)
 app.command()(status.status)
+app.command()(reconcile.reconcile)
 app.add_typer(configuration.app, name="config")
 app.command()(demo.demo)

@@ -9,13 +9,13 @@ from worker.cli.options import AsJson
 
 
 def demo(
-    name: Annotated[str, typer.Argument(metavar="[NAME]", help="Which: stats.")] = "stats",
+    name: Annotated[str, typer.Argument(metavar="[NAME]", help="Which: stats, reconcile.")] = "stats",
     config: Annotated[
-        Path | None, typer.Option("--config", metavar="PATH", help="Start from this file, not from the shipped one.")
+        Path | None, typer.Option("--config", metavar="PATH", help="For stats: start from this file instead.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show a shipped system at work: a fresh private Postgres, a made-up football club, the daemon and its steps.
+    """Show a shipped system at work, on a fresh private Postgres: a football club's statistics, or a reconcile.
 
     With DATABASE_URL set, a fresh database on that server is used instead, and dropped in the end.
     """
@@ -26,6 +26,8 @@ def demo(
 
     if name not in DEMOS:
         raise typer.BadParameter(f"there is no demo {name!r}; there are: {', '.join(DEMOS)}", param_hint="NAME")
+    if config is not None and name != "stats":
+        raise typer.BadParameter(f"the demo {name} brings its own", param_hint="--config")
     if config is not None:
         _check(config)
     try:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-DEMOS = ("stats",)
+DEMOS = ("stats", "reconcile")
 
 
 def play(name: str, *, quiet: bool, config: Path | None = None) -> dict[str, Any]:
@@ -11,15 +11,18 @@ def play(name: str, *, quiet: bool, config: Path | None = None) -> dict[str, Any
 
     Args:
         quiet: keep standard output for the caller, and tell the story on standard error.
-        config: a worker.toml to start from; else the one that comes with the project.
+        config: for stats, a worker.toml to start from; else the one that comes with the project.
 
     Raises:
         DemoFailed: something that should have happened did not.
     """
     import asyncio
 
-    from worker.demo import daemon, stats
+    from worker.demo import daemon, reconcile, stats
     from worker.demo.teller import Teller
 
     assert name in DEMOS
-    return asyncio.run(stats.play(Teller(quiet=quiet), config or daemon.shipped()))
+    teller = Teller(quiet=quiet)
+    if name == "reconcile":
+        return asyncio.run(reconcile.play(teller))
+    return asyncio.run(stats.play(teller, config or daemon.shipped()))

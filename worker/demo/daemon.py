@@ -3,10 +3,8 @@
 import asyncio
 import os
 import re
-import shutil
 import signal
 import sys
-import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -73,10 +71,8 @@ async def daemon(url: str, base: Path, variables: Mapping[str, str]) -> AsyncIte
     Args:
         variables: what the webhook needs, beside what is in the environment.
     """
-    for left in leftovers.of_the_dead(Path(tempfile.gettempdir())):
-        shutil.rmtree(left, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix=leftovers.mine()) as folder:
-        config, log = Path(folder, "worker.toml"), Path(folder, "daemon.log")
+    with leftovers.folder() as folder:
+        config, log = folder / "worker.toml", folder / "daemon.log"
         _configure(base, config)
         started = Daemon(await _start(config, log, {**variables, "DATABASE_URL": url}), log)
         try:

@@ -35,6 +35,16 @@ async def place(teller: Teller) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
+async def connected(url: str) -> AsyncIterator[asyncpg.Connection]:
+    """A connection for what the demo does itself."""
+    connection = await asyncpg.connect(url, timeout=REACH_SECONDS, command_timeout=60)
+    try:
+        yield connection
+    finally:
+        await connection.close(timeout=5)
+
+
+@asynccontextmanager
 async def _on_server(url: str, teller: Teller) -> AsyncIterator[str]:
     name = f"worker_demo_{uuid.uuid4().hex[:12]}"
     await wait_until_up(url, REACH_SECONDS)

@@ -1,13 +1,9 @@
 """The demo "stats": a match becomes ten steps and a webhook, a step that fails comes again alone, a storm of matches
 makes two runs, and neither a dead receiver nor an absent worker loses anything."""
 
-import asyncio
-import signal
 import time
 import tomllib
 import uuid
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +13,8 @@ from worker import migrations
 from worker.demo import club, tables
 from worker.demo.daemon import daemon
 from worker.demo.failure import DemoFailed
-from worker.demo.place import place
+from worker.demo.interrupt import interruptible
+from worker.demo.place import connected, place
 from worker.demo.receiver import Receiver
 from worker.demo.scenes import Scenes
 from worker.demo.teller import Teller
@@ -29,24 +26,7 @@ KEY = "the demo's own"  # between its daemon and its receiver
 
 async def play(teller: Teller, config: Path) -> dict[str, Any]:
     """The whole story; SIGTERM and Ctrl-C end it early and leave nothing behind."""
-    task = asyncio.current_task()
-    assert task is not None
-    asked: list[bool] = []
-
-    def end() -> None:
-        asked.append(True)
-        task.cancel()
-
-    loop = asyncio.get_running_loop()
-    for wanted in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(wanted, end)
-    try:
-        told = await _story(teller, config)
-    except asyncio.CancelledError:
-        raise KeyboardInterrupt from None
-    if asked:  # what was under way had just ended, and took no notice
-        raise KeyboardInterrupt
-    return told
+    return await interruptible(_story(teller, config))
 
 
 async def _story(teller: Teller, config: Path) -> dict[str, Any]:
@@ -55,7 +35,7 @@ async def _story(teller: Teller, config: Path) -> dict[str, Any]:
     async with place(teller) as url, Receiver(KEY) as receiver:
         await migrations.migrate(url)
         variables = {"APP_URL": receiver.origin, "INTERNAL_API_KEY": KEY}
-        async with _connected(url) as connection:
+        async with connected(url) as connection:
             tenant = await _prepare(connection, teller)
             scenes = Scenes(connection, tenant, receiver, steps, teller)
             async with daemon(url, config, variables) as running:
@@ -77,15 +57,6 @@ async def _story(teller: Teller, config: Path) -> dict[str, Any]:
     seconds = round(time.monotonic() - began, 2)
     teller.line(f"all of it took {seconds:g} s")
     return told | {"seconds": seconds}
-
-
-@asynccontextmanager
-async def _connected(url: str) -> AsyncIterator[asyncpg.Connection]:
-    connection = await asyncpg.connect(url, timeout=10, command_timeout=60)
-    try:
-        yield connection
-    finally:
-        await connection.close(timeout=5)
 
 
 async def _prepare(connection: asyncpg.Connection, teller: Teller) -> uuid.UUID:
