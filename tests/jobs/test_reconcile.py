@@ -192,9 +192,7 @@ async def test_a_row_that_changed_since_the_plan_is_left_alone(
     await second.execute("select pg_advisory_lock(77)")
     applying = asyncio.create_task(apply(db))
     await until(second, "select count(*) = 1 from pg_locks where locktype = 'advisory' and not granted")
-    await second.execute(
-        "update league.season_progress set status = 'completed', clubs_saved = 2"
-    )
+    await second.execute("update league.season_progress set status = 'completed', clubs_saved = 2")
     await second.execute("select pg_advisory_unlock(77)")
     assert brief(await applying) == [("add", "EPL", None), ("held", "EPL", "2024")]
     assert await db.fetchval("select clubs_saved from league.season_progress") == 2
