@@ -57,4 +57,4 @@ async def beat(connection: Connection, me: int, open_batch: int, types: Sequence
     assert row is not None
     missing, lapsed = row["missing"] or (), row["lapsed"] or ()
     suspects = {other: {"missing": other in missing, "lapsed": other in lapsed} for other in (*missing, *lapsed)}
-    return Told(row["alive"], row["stops"], suspects, Chores(row["strays"], row["orphans"], row["due"]))
+    return Told(row["alive"], row["stops"], suspects, Chores(bool(row["strays"]), bool(row["orphans"]), row["due"]))

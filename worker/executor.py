@@ -15,10 +15,10 @@ from worker.attempt import Attempt, End, concluded
 from worker.config import JobType
 from worker.context import Context
 from worker.errors import Interrupted, JobError, LeaseExpired
-from worker.handlers import Handler
+from worker.handlers import Handler, switched_off
 from worker.job import Job, Status
 from worker.log import job_fields
-from worker.outcome import Outcome, Retried, Skipped, judge
+from worker.outcome import Outcome, Retried, judge
 from worker.report import Reporter
 from worker.retry import Retry
 from worker.settler import Settler
@@ -64,11 +64,12 @@ class Executor:
         self._slots = Slots(concurrency, concurrency if connections is None else connections)
         self._fallbacks = fallbacks or {}
         self._master = master
-        # Of the declared types, asked for each job: a model's own attribute costs more than a dictionary's.
         self._loop = asyncio.get_running_loop()
+        # Of the declared types, asked for each job: a model's own attribute costs more than a dictionary's.
         self._retries = {name: each.retry for name, each in types.items()}
         self._coalesced = {name for name, each in types.items() if each.coalesce is not None}
         self._attempts: dict[int, Attempt] = {}
+        self._stubborn: set[Attempt] = set()  # given up, and their handlers still run
         self.ended: set[str] = set()
         self._solo = Solitude(self._slots, self._go_on)
         self._late = Alarm(self._end_late)
@@ -122,8 +123,9 @@ class Executor:
         return list(self._attempts)
 
     def types(self) -> set[str]:
-        """Job types of the attempts that run."""
-        return {attempt.jobs[0].job_type for attempt in self._attempts.values() if attempt.began is not None}
+        """Job types of the handlers that run."""
+        attempts = (*self._attempts.values(), *self._stubborn)
+        return {attempt.jobs[0].job_type for attempt in attempts if attempt.began is not None}
 
     def waiting(self) -> list[int]:
         """Claims that wait for a slot: not begun, so they can be handed back at once."""
@@ -159,6 +161,7 @@ class Executor:
             return error
 
     def _done(self, attempt: Attempt, task: "asyncio.Task[Any]") -> None:
+        self._stubborn.discard(attempt)
         self._over(attempt, JobError("the handler was cancelled from within") if task.cancelled() else task.result())
 
     def _work(self, job: Job) -> Handler:
@@ -166,7 +169,7 @@ class Executor:
         job_type = self._types[job.job_type]
         if self._master and job_type.enabled and job_type.sources.get(job.source or "", True):
             return self._handlers[job.job_type]
-        return self._fallbacks.get(job.job_type, _source_off)
+        return self._fallbacks.get(job.job_type, switched_off)
 
     def _stop(self, attempt: Attempt, reason: JobError) -> None:
         attempt.reason = reason
@@ -174,11 +177,12 @@ class Executor:
             self._over(attempt, reason)
         elif attempt.task is not None:
             attempt.task.cancel()
-            asyncio.get_running_loop().call_later(END_SECONDS, self._give_up, attempt)
+            self._loop.call_later(END_SECONDS, self._give_up, attempt)
 
     def _give_up(self, attempt: Attempt) -> None:
         if not attempt.over:
             # It swallowed the cancellation. Its claim is given up, so nothing it still does through us is accepted.
+            self._stubborn.add(attempt)
             _log.error("job.will_not_end", reason=type(attempt.reason).__name__, **job_fields(attempt.jobs[0]))
             self._over(attempt, attempt.reason)
 
@@ -243,7 +247,3 @@ class Executor:
 
 async def _awaited(ended: "asyncio.Future[End]") -> End:
     return await ended
-
-
-async def _source_off(context: Context) -> Outcome:
-    return Skipped("source_off")

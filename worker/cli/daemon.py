@@ -76,7 +76,7 @@ async def _serve(config: "Config") -> None:
         from worker.web import Web
 
         web = Web(config.http)  # before anything else: an address that is taken is a fault of the start
-    _collect_seldom()
+    collect_seldom()
     try:
         with logged(config.path):
             await service.run(config, stop, told(stop.asked), web=web)
@@ -88,8 +88,8 @@ async def _serve(config: "Config") -> None:
     leave_behind()
 
 
-def _collect_seldom() -> None:
-    # Jobs come and go by the hundred, and leave no cycles: looking for some took a quarter of the time of a busy loop.
+def collect_seldom() -> None:
+    """Jobs come by the hundred and leave no cycles: looking for some took a quarter of a busy loop (decision 0015)."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)

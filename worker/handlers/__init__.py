@@ -10,7 +10,7 @@ from worker.context import Context
 from worker.database import Pool
 from worker.errors import DeclarationError
 from worker.handlers import coroutine, endpoint, sql_graph
-from worker.outcome import Completed
+from worker.outcome import Completed, Outcome, Skipped
 
 Handler = Callable[[Context], Awaitable[Any]]
 
@@ -41,6 +41,11 @@ async def build(types: Mapping[str, JobType], steps: Pool, outbound: Sender) -> 
 def fallbacks(types: Mapping[str, JobType], outbound: Sender) -> dict[str, Handler]:
     """For each type that has one, what runs its jobs while it, its source or the whole daemon is switched off."""
     return {name: _noted(endpoint.build_fallback(each, outbound)) for name, each in types.items() if each.fallback}
+
+
+async def switched_off(context: Context) -> Outcome:
+    """For jobs whose type, source or daemon is switched off, where there is no fallback."""
+    return Skipped("source_off")
 
 
 def _noted(handler: Handler) -> Handler:
