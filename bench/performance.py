@@ -4,14 +4,12 @@ Each figure and each plot has one place, that of its last run; so a run of some 
 """
 
 import json
-import os
-import platform
 import re
-import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from bench.circumstances import commit, machine
 from bench.figure import VERDICTS, Figure, shown
 from bench.ground import ROOT
 from bench.names import NAMES
@@ -62,7 +60,7 @@ def write(figures: Sequence[Figure], series: Mapping[str, Series], scale: float,
     """Put a run beside the earlier ones, in place of theirs, and make page and plots anew."""
     results = kept()
     name = f"{datetime.now(UTC):%Y-%m-%d %H:%M}"
-    results["runs"][name] = {"commit": _commit(), "machine": machine(), "scale": scale, "note": note}
+    results["runs"][name] = {"commit": commit(), "machine": machine(), "scale": scale, "note": note}
     for figure in figures:
         results["figures"][figure.name] = {**figure.as_dict(), "run": name}
     for drawn, lines in series.items():
@@ -91,13 +89,6 @@ def page(results: Mapping[str, Any]) -> str:
     """The page, from the results."""
     lines = [HEAD.rstrip("\n"), *_runs(results), *_table(results), *_beside(results), *_shown(results)]
     return "\n".join(lines) + "\n"
-
-
-def machine() -> str:
-    """Where it ran."""
-    memory = os.sysconf("SC_PAGESIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    system = f"{platform.system()} {platform.release()}, Python {platform.python_version()}"
-    return f"{os.cpu_count()} cores, {memory:.0f} GB, {system}"
 
 
 def _runs(results: Mapping[str, Any]) -> Iterator[str]:
@@ -158,13 +149,3 @@ def _shown(results: Mapping[str, Any]) -> Iterator[str]:
         yield from ("", f"Run {each['run']}. x is {DRAWN[name]['x']}, y {DRAWN[name]['y']}:", "")
         for line, points in each["lines"].items():
             yield f"- {line}: {', '.join(f'{shown(x)} → {shown(y)}' for x, y in points)}"
-
-
-def _commit() -> str:
-    """As git has it; with a + when something is not committed."""
-    git = ["git", "-C", str(ROOT)]
-    head = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    if head.returncode:
-        return "unknown"
-    changed = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=False).stdout
-    return head.stdout.strip() + ("+" if changed.strip() else "")

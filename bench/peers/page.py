@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from bench.circumstances import machine
 from bench.figure import shown
 from bench.ground import ROOT
 from bench.peers.catalogue import catalogue
 from bench.peers.figure import BEYOND, OURS, PeerFigure
-from bench.performance import machine
 
 RESULTS = ROOT / "docs/peers-measured.json"
 PAGE = ROOT / "docs/performance-peers.md"

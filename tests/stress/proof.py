@@ -6,15 +6,13 @@ that it was run on: once a migration is new or other, the rows are old, and a te
 
 import hashlib
 import json
-import os
-import platform
-import subprocess
 import tomllib
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from bench.circumstances import commit, machine
 from tests.stress.experiment import EXPERIMENTS, Report
 from tests.stress.telling import figures, summary
 from tests.support import ROOT
@@ -57,7 +55,7 @@ def write(tier: str, seed: int, reports: Sequence[Report]) -> None:
     told = summary(tier, seed, reports)
     name = f"{datetime.now(UTC):%Y-%m-%d %H:%M} {tier}, seed {seed}"
     results["runs"][name] = {
-        "commit": _commit(), "machine": machine(), "schema": schema(),
+        "commit": commit(), "machine": machine(), "schema": schema(),
         **{total: told[total] for total in TOTALS},
     }  # fmt: skip
     for report in reports:
@@ -105,23 +103,6 @@ def page(results: Mapping[str, Any]) -> str:
         *missing,
     ]
     return "\n".join([HEAD.rstrip("\n"), *runs, *rows, *lines, *uncovered]) + "\n"
-
-
-def machine() -> str:
-    """Where it ran."""
-    memory = os.sysconf("SC_PAGESIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    system = f"{platform.system()} {platform.release()}, Python {platform.python_version()}"
-    return f"{os.cpu_count()} cores, {memory:.0f} GB, {system}"
-
-
-def _commit() -> str:
-    """As git has it; with a + when something is not committed."""
-    git = ["git", "-C", str(ROOT)]
-    head = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    if head.returncode:
-        return "unknown"
-    changed = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=False).stdout
-    return head.stdout.strip() + ("+" if changed.strip() else "")
 
 
 def _number(id: str) -> tuple[int, str]:
