@@ -1,4 +1,5 @@
-"""python -m bench.spike [question] [--json]: reads DATABASE_URL, creates and drops databases named spike_*.
+"""python -m bench.spike [question] [--json]: reads DATABASE_URL, creates and drops databases named spike_*;
+15 brings its own server.
 
 One run at a time on a server: runs share the names of their databases.
 """
@@ -19,6 +20,7 @@ QUESTIONS = {
     "2b": "answers",
     "3": "steps",
     "4": "wake",
+    "15": "costs",
     "races": "races",
 }
 

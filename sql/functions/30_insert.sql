@@ -181,7 +181,7 @@ declare
   acting text;
   holder_id bigint;
 begin
-  -- One query and, for a plain row, no call of ours: each costs a single INSERT a tenth (docs/decisions/0014). So the
+  -- One query and, for a plain row, no call of ours: each is up to a tenth of its processor time (decision 0014). So the
   -- clock is worker.now() written out, and the tenant, where there is no JWT, is worker.tenant_of() written out.
   select (select coalesce(c.at, statement_timestamp() + c.shift) from worker.clock c), t.priority, t.max_attempts, t.expires,
     t.unique_while, t.on_conflict, t.unique_key, t.concurrency_key, t.coalesce_key, t.producers

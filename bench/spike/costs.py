@@ -1,0 +1,139 @@
+"""What a drained job costs, part by part, in processor time: the executor alone, a claim and a settle by 500.
+
+The executor works on answers that are ready, with the collector as Python sets it and as `worker run` does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import statistics
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, NamedTuple
+
+import asyncpg
+
+from bench.flow import FAST, NOOP
+from bench.ground import Ground, cpu, ground
+from worker import config
+from worker.bell import Bell
+from worker.cli.daemon import collect_seldom
+from worker.context import Context
+from worker.executor import Executor
+from worker.handlers import coroutine
+from worker.job_queue import Claimed, JobQueue
+from worker.metrics import Metrics
+from worker.poller import Poller
+from worker.report import Reporter
+from worker.settler import Settler
+from worker.verdict import Verdict
+
+JOBS, BATCH, RUNS = 40_000, 500, 6
+PAYLOAD = '{"n": 1, "pad": "' + "x" * 80 + '"}'
+
+
+class Ready(NamedTuple):
+    """What the queue's connections would answer, at once and without any server."""
+
+    left: list[int]
+    done: list[int]
+
+    async def fetch(self, query: str, *given: Any) -> list[dict[str, Any]]:
+        if "claim" in query:
+            count = min(given[-1], self.left[0], BATCH)
+            self.left[0] -= count
+            return [{"jobs": [_row(self.left[0] + n) for n in range(count)], "parked": 0, "xmin": 1, "xmax": 1,
+                     "next_due": None}]  # fmt: skip
+        await asyncio.sleep(0)
+        self.done[0] += len(given[1])
+        return [{"id": verdict.id, "status": verdict.status} for verdict in given[1]]
+
+    async def execute(self, query: str, *given: Any) -> None:
+        """Nothing."""
+
+
+def _row(n: int) -> tuple[Any, ...]:
+    return (n, "noop", PAYLOAD, 100, 1, 5, n, None, "c", None, None, None, None, 0, 0, 0.01, None, True)
+
+
+async def measure() -> dict[str, float]:
+    """Microseconds a job, by part; medians."""
+    with ground() as here:
+        os.environ.setdefault("DATABASE_URL", here.server.dsn())  # which the configuration wants to know
+        path = here.configure(NOOP, FAST)
+        told = {"executor, collector as Python sets it": await _median(partial(_executed, path))}
+        with _seldom():
+            told["executor, collector as worker run sets it"] = await _median(partial(_executed, path))
+        parts = [await _backend(here) for _ in range(RUNS)]
+    return told | {name: statistics.median(each[name] for each in parts) for name in parts[0]}
+
+
+def report(result: dict[str, float]) -> str:
+    """Lines for people."""
+    return "\n".join(f"{value:6.1f} µs a job  {name}" for name, value in result.items())
+
+
+@contextmanager
+def _seldom() -> Iterator[None]:
+    before = gc.get_threshold()
+    collect_seldom()
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()
+
+
+async def _median(once: Any) -> float:
+    return statistics.median([await once() for _ in range(RUNS)])
+
+
+async def _executed(path: Any) -> float:
+    loaded = config.load(path)
+    ready = Ready([JOBS], [0])
+    queue = JobQueue(ready, 1, ["noop"])  # type: ignore[arg-type]
+    metrics = Metrics.of(loaded, "0")
+    reporter, settler = Reporter(metrics, loaded.job, 1.0), Settler(queue)
+    executor = Executor(
+        loaded.job, {"noop": coroutine.build(loaded.job["noop"])},
+        lambda jobs: Context(jobs, {}, queue, None, reporter),  # type: ignore[arg-type]
+        settler=settler, reporter=reporter, concurrency=1_000,
+    )  # fmt: skip
+    poller = Poller(queue, executor, Bell(queue, 5.0, lambda: True), metrics, concurrency=1_000, prefetch=1_000)
+    began = time.process_time()
+    duties = [asyncio.create_task(settler.run()), asyncio.create_task(poller.run())]
+    async with asyncio.timeout(60):
+        while ready.done[0] < JOBS:
+            await asyncio.sleep(0.001)
+    spent = time.process_time() - began
+    for duty in duties:
+        duty.cancel()
+    await asyncio.gather(*duties, return_exceptions=True)
+    return spent / JOBS * 1e6
+
+
+async def _backend(here: Ground) -> dict[str, float]:
+    async with here.database() as (_, connection):
+        await connection.fetch("""select * from worker.declare('[{"name": "noop"}]')""")
+        await connection.execute("select bench.fill($1)", JOBS)
+        me = await connection.fetchval("select worker.register('h', 1, '0', '{noop}', 10, '1 h')")
+        pid = await connection.fetchval("select pg_backend_pid()")
+        queue, before = JobQueue(connection, me, ["noop"]), cpu(pid)  # type: ignore[arg-type]
+        claimed: list[Claimed] = []
+        while (looked := await queue.claim(BATCH)).jobs:
+            claimed.append(looked)
+        between = cpu(pid)
+        for looked in claimed:
+            await _settled(connection, me, looked)
+        return {"claim by 500, Postgres": (between - before) / JOBS * 1e6,
+                "settle by 500, Postgres": (cpu(pid) - between) / JOBS * 1e6}  # fmt: skip
+
+
+async def _settled(connection: asyncpg.Connection, me: int, looked: Claimed) -> None:
+    plain = (0.0, None, True, False, True, None, None)
+    verdicts = [Verdict(job.id, job.claim, "completed", None, *plain) for job in looked.jobs]
+    await connection.fetch("select * from worker.settle($1, $2)", me, verdicts)
