@@ -25,10 +25,12 @@ class Report:
         duplicates: executions beyond one, which at-least-once allows for handlers.
         effects: step effects or overlaps of a key beyond one, which nothing allows.
         recovery: seconds from each fault to what made up for it, at default settings.
+        violations: invariants that the checker found broken.
         stuck: seconds from each kill to the rescue of what it stranded.
         figures: what else is worth a line, by name.
         faults: sentences; empty = passed.
         slack: what a bound in seconds is stretched by, where much runs side by side on a small machine.
+        first: faults of a first run that was repeated by itself.
     """
 
     id: str
@@ -39,6 +41,7 @@ class Report:
     effects: int = 0
     stale_accepted: int = 0
     stale_refused: int = 0
+    violations: int = 0
     recovery: list[float] = field(default_factory=list)
     stuck: list[float] = field(default_factory=list)
     jobs: int = 0
@@ -47,6 +50,7 @@ class Report:
     faults: list[str] = field(default_factory=list)
     skipped: str | None = None
     slack: float = 1.0
+    first: list[str] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:

@@ -109,6 +109,7 @@ class Place:
         report.figures["most_memory_mb"] = round(self.most_memory, 1)
         for violation in await violations(self.connection, *but, logs=[each.log for each in self.daemons]):
             report.faults.append(str(violation))
+            report.violations += 1
             report.lost += len(violation.rows) if violation.invariant == "I1" else 0
             report.stale_accepted += len(violation.rows) if violation.invariant == "I3" else 0
             report.effects += len(violation.rows) if violation.invariant == "I7" else 0

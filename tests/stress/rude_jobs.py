@@ -43,6 +43,6 @@ def _say(folder: Path, context: Context) -> None:
 
 async def orphans(context: Context) -> None:
     """Leaves children behind whose parent is gone before them, and waits for one of its own, whose end it must hear."""
-    await asyncio.create_subprocess_shell("for i in 1 2 3; do (sleep 0.2) & done; (sleep 0.1; exit 3) & exit 0")
-    own = await asyncio.create_subprocess_shell("sleep 0.3; exit 7")
+    await asyncio.create_subprocess_shell("for i in 1 2 3; do (sleep 1.2) & done; (sleep 0.6; exit 3) & exit 0")
+    own = await asyncio.create_subprocess_shell("sleep 1.5; exit 7")
     assert await own.wait() == 7, own.returncode

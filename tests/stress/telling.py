@@ -57,7 +57,8 @@ def summary(tier: str, seed: int, reports: Sequence[Report]) -> dict[str, Any]:
         "max_rss_mb": max([0.0, *(report.figures.get("most_memory_mb", 0.0) for report in reports)]),
         "experiments": [
             {"id": r.id, "planned": r.planned, "injected": r.injected, "ok": r.ok, "skipped": r.skipped,
-             "jobs": r.jobs, "seconds": round(r.seconds, 1), "figures": r.figures, "faults": r.faults}
+             "jobs": r.jobs, "seconds": round(r.seconds, 1), "figures": r.figures, "faults": r.faults,
+             "first": r.first}
             for r in reports
         ],
     }  # fmt: skip

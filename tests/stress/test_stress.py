@@ -1,5 +1,6 @@
 """A small dose of the stress, and proof that its checker would see a fault."""
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -12,10 +13,11 @@ from tests.heart import becomes
 from tests.processes import die_with_parent
 from tests.stress.__main__ import _planned, chosen
 from tests.stress.checker import CANARY
-from tests.stress.experiment import Report
+from tests.stress.experiment import Experiment, Report
 from tests.stress.experiments.kill_loop import kill_loop
 from tests.stress.jobs import VIOLATIONS, held, lines
 from tests.stress.place import place, secretive
+from tests.stress.runner import Runner
 from tests.stress.telling import percentile, summary
 from tests.stress.witness import slope
 from tests.stress.workload import produce
@@ -70,6 +72,30 @@ def test_fewer_faults_than_planned_is_a_failure() -> None:
     assert not Report("x", planned=2, injected=1).ok
     assert not Report("x", planned=0, faults=["one"]).ok
     assert not Report("x", planned=0, skipped="no tool").ok
+
+
+async def test_what_came_too_late_runs_once_more_by_itself_in_the_fast_tier_only() -> None:
+    assert await _runs("fast") == (2, True, ["too late"])
+    assert await _runs("nightly") == (1, False, [])
+
+
+async def test_a_broken_invariant_is_not_given_another_run() -> None:
+    assert await _runs("fast", violations=1) == (1, False, [])
+
+
+async def _runs(tier: str, violations: int = 0) -> tuple[int, bool, list[str]]:
+    """How often an experiment runs that fails at first, whether it holds in the end, and what is told of the first."""
+    said: list[Report] = []
+
+    async def conduct(place, report: Report) -> None:
+        report.injected = 1
+        report.violations = violations
+        report.expect(bool(said), "too late")
+
+    runner = Runner(tier, 1, said.append)
+    runner._place = lambda experiment, lane: contextlib.nullcontext(None)  # needs no server
+    (report,) = await runner.run([Experiment("x", {tier: 1}, conduct)])
+    return len(said), report.ok, report.first
 
 
 def test_experiments_are_chosen_by_tier_and_by_name() -> None:

@@ -42,14 +42,15 @@ async def kill_loop(place: Place, report: Report, daemons: int = 4) -> None:
 async def _ended_well(place: Place, report: Report) -> None:
     """All completed, but for the few whose process was killed four times under them: they look as poison does.
 
-    One claim in twelve meets a kill here, so of 20,000 jobs about one is expected to meet four.
+    One claim in twelve meets a kill here, so of 20,000 jobs about one is expected to meet four; where the machine is
+    slow and the jobs are few, more of them lie under each kill.
     """
     others = await place.connection.fetch(OTHERS)
     report.figures["killed_four_times"] = len(others)
     wrong = [tuple(each) for each in others if each["finish_reason"] != "poison" or each["rescues"] < 4]
     report.expect(not wrong, f"{len(wrong)} jobs did not complete, such as {wrong[:3]}")
     jobs = await place.connection.fetchval("select count(*) from worker.job_queue")
-    report.expect(len(others) <= jobs / 2_000, f"{len(others)} of {jobs} jobs were taken for poison")
+    report.expect(len(others) <= jobs / 2_000 * report.slack + 1, f"{len(others)} of {jobs} jobs were taken for poison")
 
 
 @experiment("1-crash-to-retry", fast=4, nightly=30, quiet=True)
