@@ -188,7 +188,7 @@ create table worker.process (
   dead_by     bigint,
   emptied_at  timestamptz
 )
--- One row beats each second: its new version replaces the last one on the same page.
+-- One row, and it beats twice a second: its new version replaces the last one on the same page.
 with (fillfactor = 50);
 comment on table worker.process is 'One row a daemon: its lease, and whether it stopped or was declared dead, which is for ever';
 
