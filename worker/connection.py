@@ -29,7 +29,7 @@ class Connection(asyncpg.Connection):
     """An asyncpg connection that knows its backend's identity: the pid alone may be used again by another."""
 
     backend_start: datetime | None = None
-    _limit: float | None = None
+    _limit: int | None = None
     _told: Told | None = None
     _locks = False
     _direct = True
@@ -55,20 +55,21 @@ class Connection(asyncpg.Connection):
 
     async def limit(self, seconds: float) -> None:
         """Set the server's statement timeout for what follows; sent only when it differs from the last one."""
-        if self._limit != seconds:
-            milliseconds = str(max(int(seconds * 1000), 1))
+        milliseconds = max(int(seconds * 1000), 1)
+        if self._limit != milliseconds:
+            self._limit = None  # unknown, if this fails
             await self.execute(
-                "select set_config('statement_timeout', $1, false)", milliseconds, timeout=CONNECT_SECONDS
+                "select set_config('statement_timeout', $1, false)", str(milliseconds), timeout=CONNECT_SECONDS
             )
-            self._limit = seconds
+            self._limit = milliseconds
 
     async def restore(self) -> None:
         """Undo everything a stranger's function may have left behind."""
         told, locks = self._told, self._locks
-        self._told, self._locks, self._limit = None, False, None
+        self._told, self._locks = None, False
         left: list[str] = []
         try:
-            left = await reset.undo(self, locks)
+            left = await reset.undo(self, locks, self._limit)
             await self._set_afterwards()
         except asyncpg.InvalidSQLStatementNameError:
             left = ["deallocated"]

@@ -34,6 +34,8 @@ _ELSEWHERE = ("25006", "57P01", "57P02", "57P03")
 
 _PASSING = ("08", "40001", "40P01", "53", "55P03", "57014", "57P0", "25006")
 
+_releases: set[asyncio.Future[None]] = set()  # the loop itself holds its tasks weakly
+
 _log = structlog.get_logger()
 
 
@@ -192,13 +194,19 @@ async def _as_it_is(connection: Any) -> None:
 
 @asynccontextmanager
 async def borrowed(
-    pool: asyncpg.Pool, seconds: float = ACQUIRE_SECONDS, told: Told | None = None, locks: bool = True
+    pool: asyncpg.Pool,
+    seconds: float = ACQUIRE_SECONDS,
+    told: Told | None = None,
+    locks: bool = True,
+    *,
+    later: bool = False,
 ) -> AsyncIterator[Any]:
     """A connection of a pool; waiting for it has a deadline.
 
     Args:
         told: called with the kinds of what was left behind on a step connection, when anything was.
         locks: whether advisory locks are looked for, too.
+        later: its borrower does not wait for the reset.
     """
     connection: Any = await pool.acquire(timeout=seconds)
     if told is not None:
@@ -210,12 +218,21 @@ async def borrowed(
             await pool.note(error)
         raise
     finally:
-        # A release that is itself cancelled would leave the connection lent for ever. One that fails has ended the
-        # connection, which is no news about the work that was done on it.
-        with suppress(*DATABASE_ERRORS):
-            if told is not None and connection.is_in_transaction():
-                told(["transaction"])  # the pool rolls it back before anybody else could see it
-            await asyncio.shield(pool.release(connection, timeout=RELEASE_SECONDS))
+        # A release that is itself cancelled would leave the connection lent for ever.
+        release = asyncio.ensure_future(_give_back(pool, connection, told))
+        if later:
+            _releases.add(release)
+            release.add_done_callback(_releases.discard)
+        else:
+            await asyncio.shield(release)
+
+
+async def _give_back(pool: "asyncpg.Pool[asyncpg.Record]", connection: Any, told: Told | None) -> None:
+    # One that fails has ended the connection, which is no news about the work that was done on it.
+    with suppress(*DATABASE_ERRORS):
+        if told is not None and connection.is_in_transaction():
+            told(["transaction"])  # the pool rolls it back before anybody else could see it
+        await pool.release(connection, timeout=RELEASE_SECONDS)
 
 
 def persistently(seconds: float = PERSIST_SECONDS) -> tenacity.AsyncRetrying:

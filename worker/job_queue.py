@@ -115,15 +115,14 @@ class JobQueue:
         rows = await self._control.fetch("select * from worker.begin_steps($1, $2, $3)", job.id, job.claim, list(names))
         return [OpenStep(**row) for row in rows]
 
-    async def step_began(self, job: Job, step: str) -> None:
-        """Show a step as running; for eyes only."""
-        await self._control.execute("select worker.step_began($1, $2, $3)", job.id, job.claim, step)
+    async def step_began(self, job: Job, step: str, seconds: float) -> None:
+        """Show a step as running for so long; for eyes only."""
+        await self._control.execute("select worker.step_began($1, $2, $3, $4)", job.id, job.claim, step, seconds)
 
-    async def step_failed(self, job: Job, step: str, text: str) -> bool:
-        """Record a step's failure; False when the claim is lost."""
-        return bool(
-            await self._control.fetchval("select worker.step_failed($1, $2, $3, $4)", job.id, job.claim, step, text)
-        )
+    async def step_failed(self, job: Job, step: str, text: str, seconds: float) -> bool:
+        """Record a step's failure after so long; False when the claim is lost."""
+        failed = "select worker.step_failed($1, $2, $3, $4, $5)"
+        return bool(await self._control.fetchval(failed, job.id, job.claim, step, text, seconds))
 
     async def progress(self, job: Job, phase: str | None, progress: Any) -> None:
         """Write phase and progress of a running job.

@@ -46,6 +46,8 @@ end $$;
 _UNDO = """
 reset session authorization; reset all; discard temp; select pg_advisory_unlock_all(); unlisten *; close all
 """
+# What the next use most likely wants again is set in the same message.
+_LIMIT = "; select pg_catalog.set_config('statement_timeout', '{:d}', false)"
 _DEALLOCATE = """
 do $$
 declare
@@ -66,10 +68,11 @@ async def prepare(connection: asyncpg.Connection) -> None:
     await connection.execute(PREPARE, timeout=RESET_SECONDS)
 
 
-async def undo(connection: asyncpg.Connection, locks: bool = True) -> list[str]:
+async def undo(connection: asyncpg.Connection, locks: bool = True, limit: int | None = None) -> list[str]:
     """Undo what was left behind, in one message where that was nothing; answers with its kinds.
 
     Args:
+        limit: milliseconds that the statement timeout is set to for the next use; None for the session's own.
         locks: whether to look for advisory locks; they are released in any case.
     """
     left: list[str] = []
@@ -80,7 +83,8 @@ async def undo(connection: asyncpg.Connection, locks: bool = True) -> list[str]:
 
     connection.add_log_listener(hear)
     try:
-        await connection.execute(FULL_RESET if locks else QUICK_RESET, timeout=RESET_SECONDS)
+        text = FULL_RESET if locks else QUICK_RESET
+        await connection.execute(text if limit is None else text + _LIMIT.format(limit), timeout=RESET_SECONDS)
     finally:
         connection.remove_log_listener(hear)
     if "prepared" in left:

@@ -9,7 +9,7 @@ import random
 import re
 import time
 from collections import Counter
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -27,6 +27,7 @@ from worker.job import Job
 from worker.job_queue import JobQueue, OpenStep
 from worker.log import job_fields
 from worker.outcome import clean
+from worker.timeline import Shown
 
 RACES = 3  # repeats after a deadlock, a serialization failure or a stranger's cancel
 _RACE = ("40001", "40P01", "57014")
@@ -100,16 +101,17 @@ class StepRunner:
             StepBusy: its lock was held throughout.
             StepTimeout, StepError: its transaction rolled back; recorded on the timeline.
         """
-        await self._show(self._queue.step_began(job, call.step))
-        began = time.monotonic()
+        shown = Shown(self._queue, job, call.step)
         try:
             result = await self._persist(job, call)
         except BaseException as error:
-            self._watch.step(job, call.step, time.monotonic() - began, error)
+            self._watch.step(job, call.step, shown.seconds, error)
             if isinstance(error, StepTimeout | StepError):
-                await self._show(self._queue.step_failed(job, call.step, clean(str(error))))
+                await shown.failed(clean(str(error)))
             raise
-        self._watch.step(job, call.step, time.monotonic() - began, None)
+        finally:
+            await shown.over()
+        self._watch.step(job, call.step, shown.seconds, None)
         return result
 
     async def begin(self, job: Job, names: Sequence[str]) -> list[OpenStep]:
@@ -121,13 +123,6 @@ class StepRunner:
         except asyncpg.PostgresError as error:
             raise translated(error, job, "begin") from None
         raise AssertionError("unreachable")
-
-    async def _show(self, writing: Awaitable[object]) -> None:
-        # For eyes only: the verdict carries the failure as well, so trouble here must not become the step's.
-        try:
-            await writing
-        except DATABASE_ERRORS as error:
-            _log.info("step.not_shown", error=type(error).__name__)
 
     async def _persist(self, job: Job, call: Call) -> Any:
         races, lost, until = 0, 0, time.monotonic() + call.timeout
@@ -150,7 +145,7 @@ class StepRunner:
 
     async def _once(self, job: Job, call: Call) -> Any:
         told = partial(tell_left, job, step=call.step, function=call.function)
-        async with borrowed(self._pool, told=told, locks=_due(job, call)) as connection:
+        async with borrowed(self._pool, told=told, locks=_due(job, call), later=True) as connection:
             await connection.limit(call.timeout)
             began, sent = time.monotonic(), asyncio.ensure_future(self._send(connection, job, call))
             try:

@@ -209,43 +209,57 @@ begin
     claim = excluded.claim, started_at = null, finished_at = null
   where s.status <> 'completed';
   return query
-  select n, coalesce(s.status = 'completed', false), history.median
+  with recent as materialized (
+    select q.id from worker.job_queue q where q.job_type = j.job_type and q.id < job order by q.id desc limit 20
+  ), history as (
+    select h.name,
+      percentile_cont(0.5) within group (order by extract(epoch from h.finished_at - h.started_at)::double precision) as median
+    from recent r cross join lateral (
+      select s.name, s.started_at, s.finished_at from worker.job_step s where s.job_id = r.id and s.status = 'completed'
+      offset 0) h
+    group by h.name
+  )
+  select n, coalesce(s.status = 'completed', false), h.median
   from unnest(names) n
   left join worker.job_step s on s.job_id = job and s.name = n
-  left join lateral (
-    select percentile_cont(0.5) within group (order by extract(epoch from h.finished_at - h.started_at)::double precision) as median
-    from (select q.id from worker.job_queue q where q.job_type = j.job_type and q.id < job order by q.id desc limit 20) recent
-    join worker.job_step h on h.job_id = recent.id and h.name = n and h.status = 'completed') history on true;
+  left join history h on h.name = n;
 end
 $$;
 comment on function worker.begin_steps(bigint, bigint, text[]) is
   'Opens the timeline of an attempt; answers with the steps, which of them are done, and the median seconds of each over the last 20 jobs of the type';
 
-create or replace function worker.step_began(job bigint, claim bigint, step text) returns boolean
+drop function if exists worker.step_began(bigint, bigint, text);  -- of releases that did not tell the seconds
+create or replace function worker.step_began(job bigint, claim bigint, step text, seconds double precision default 0)
+returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp set lock_timeout = '100ms'
 as $$
 begin
-  update worker.job_step s set status = 'running', started_at = clock_timestamp(), error = null
+  update worker.job_step s set status = 'running', error = null,
+    started_at = clock_timestamp() - make_interval(secs => step_began.seconds)
   where s.job_id = job and s.name = step and s.claim = step_began.claim and s.status in ('waiting', 'failed');
   return found;
 exception when lock_not_available then
   return false;  -- for eyes only: an orphan of this step still holds the row
 end
 $$;
-comment on function worker.step_began(bigint, bigint, text) is 'Shows a step as running; for eyes only, over a control connection';
+comment on function worker.step_began(bigint, bigint, text, double precision) is
+  'Shows a step that has run for some seconds as running; for eyes only, over a control connection';
 
-create or replace function worker.step_failed(job bigint, claim bigint, step text, message text) returns boolean
+drop function if exists worker.step_failed(bigint, bigint, text, text);  -- of releases that did not tell the seconds
+create or replace function worker.step_failed(job bigint, claim bigint, step text, message text,
+  seconds double precision default 0) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp set lock_timeout = '1s'
 as $$
 begin
-  update worker.job_step s set status = 'failed', error = left(message, 2000), finished_at = clock_timestamp()
+  update worker.job_step s set status = 'failed', error = left(message, 2000), finished_at = clock_timestamp(),
+    started_at = clock_timestamp() - make_interval(secs => step_failed.seconds)
   from worker.job_queue q
   where s.job_id = job and s.name = step and s.claim = step_failed.claim and s.status <> 'completed'
     and q.id = job and q.claim = step_failed.claim and q.status = 'running';
   return found;
 end
 $$;
-comment on function worker.step_failed(bigint, bigint, text, text) is 'Records that a step failed, in a transaction of its own, fenced by the claim';
+comment on function worker.step_failed(bigint, bigint, text, text, double precision) is 'Records that a step failed after some seconds, in a transaction of its own, fenced by the claim';
 
 create or replace function worker.progress(job bigint, claim bigint, phase text, progress jsonb) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp set lock_timeout = '1s'

@@ -41,6 +41,11 @@ arguments = {{ job_id = "id" }}
 retry = {{ first = "10ms", max = "100ms", max_attempts = 3 }}
 [job.fails.steps]
 fails = {{ sql = "step_fails" }}
+[job.lasts]
+arguments = {{ job_id = "id" }}
+{RETRY}
+[job.lasts.steps]
+lasts = {{ sql = "step_lasts" }}
 [job.gated]
 arguments = {{ job_id = "id" }}
 {RETRY}
@@ -78,7 +83,7 @@ POINTS = (
     Point("claim", b"worker.claim(", "free"),
     Point("unclaim", b"worker.unclaim(", "free", loses=b"worker.claim("),
     Point("begin_steps", b"worker.begin_steps(", "graph"),
-    Point("step_began", b"worker.step_began(", "graph"),
+    Point("step_began", b"worker.step_began(", "lasts"),
     Point("run_step", b"worker.run_step(", "graph"),
     Point("reset of a step's connection", b"execute worker_left", "graph"),
     Point("step_failed", b"worker.step_failed(", "fails"),

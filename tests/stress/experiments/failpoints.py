@@ -32,6 +32,8 @@ create table evidence.gate as select true as open;
 grant select on evidence.gate to public;
 create function step_fails(job_id bigint) returns void language plpgsql as
   $$ begin raise exception 'as it must'; end $$;
+create function step_lasts(job_id bigint) returns void language sql as
+  $$ select evidence.step(job_id, 'lasts', 0.2) $$;
 create function step_gated(job_id bigint) returns void language plpgsql as $$
 begin
   perform evidence.step(job_id, 'gated', 0);
