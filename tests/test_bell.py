@@ -114,6 +114,7 @@ async def test_a_ring_for_another_process_is_looked_into_a_little_later(made):
 async def test_rings_that_come_often_and_for_nothing_make_one_look_together(made, monkeypatch):
     """Anybody may NOTIFY: after some looks in vain rings only count a little later, all of them once."""
     monkeypatch.setattr(bell, "VAIN_SPAN", 600.0)
+    monkeypatch.setattr(bell, "BUSY_PAUSE", 0.0)
     await made.rest(NOTHING)
     for _ in range(bell.VAIN_LOOKS):
         made.heard(for_me=True)
@@ -131,6 +132,7 @@ async def test_rings_that_come_often_and_for_nothing_make_one_look_together(made
 
 async def test_a_ring_that_brought_a_job_is_believed_again(made, monkeypatch):
     monkeypatch.setattr(bell, "VAIN_SPAN", 600.0)
+    monkeypatch.setattr(bell, "BUSY_PAUSE", 0.0)
     for looked in (NOTHING, *[found(xmin=20)] * (2 * bell.VAIN_LOOKS)):
         made.heard(for_me=True)
         assert made._woken.is_set()
@@ -143,6 +145,41 @@ async def _rested(made: Bell, looked: Claimed = NOTHING) -> None:
     made.ring()
     await made.rest(looked)
     made.clear()
+
+
+async def test_the_rings_of_one_burst_are_not_in_vain(made, monkeypatch):
+    """Four producers commit at once: the first ring's look finds all four rows, the others' find nothing."""
+    monkeypatch.setattr(bell, "VAIN_SPAN", 600.0)
+    monkeypatch.setattr(bell, "LULL", 600.0)
+    for looked in (found(xmin=20), *[NOTHING] * (2 * bell.VAIN_LOOKS)):
+        made.clear()
+        made._looked_for_a_ring = True
+        await _rested(made, looked)
+    assert not made._distrusts()
+
+
+async def test_rings_that_follow_a_look_closely_make_one_more(made, monkeypatch):
+    monkeypatch.setattr(bell, "BUSY_PAUSE", 0.2)
+    made.clear()
+    for _ in range(3):
+        made.heard(for_me=True)
+        assert not made._woken.is_set()
+    await asyncio.wait_for(made._woken.wait(), 20)
+    assert made._later is None
+
+
+async def test_the_bell_stays_off_for_a_lull(made, connection, monkeypatch):
+    monkeypatch.setattr(bell, "LULL", 600.0)
+    made.clear()
+    await made.rest(found(xmin=20))
+    for _ in range(3):
+        made.clear()
+        await asyncio.wait_for(made.rest(NOTHING), 20)
+    assert not await connection.fetchval(ASLEEP)
+    monkeypatch.setattr(bell, "LULL", 0.0)
+    made.clear()
+    await made.rest(NOTHING)
+    assert await connection.fetchval(ASLEEP)
 
 
 async def test_without_a_tested_listener_the_bell_stays_off(parts, connection):

@@ -25,6 +25,7 @@ SEEN_AHEAD = 1.0  # as far as two beats reach; what is due later is seen again
 EARLY = 0.003  # a timer that fires early finds nothing and spins
 VAIN_LOOKS = 10  # in VAIN_SPAN, after which rings are taken for forged: anybody may NOTIFY
 VAIN_SPAN = 1.0
+LULL = 0.05  # after a useful look: rings of the same burst bring nothing more, and the bell stays off
 
 
 class Bell:
@@ -44,6 +45,8 @@ class Bell:
         self._looked_for_a_ring = False
         self._vain: deque[float] = deque(maxlen=VAIN_LOOKS)
         self._later: asyncio.TimerHandle | None = None
+        self._looked_at = float("-inf")
+        self._useful_at = float("-inf")
         self._useful: deque[float] = deque(maxlen=BUSY_LOOKS)
         self._on = False
         self._need: int | None = None  # transactions below this may not have seen the bell
@@ -57,10 +60,15 @@ class Bell:
 
     def heard(self, for_me: bool) -> None:
         """Somebody rang: look now, or a little later when it is for another process, or often and for nothing."""
+        if self._later is not None:
+            return
         if for_me and not self._distrusts():
-            self._look()
-        elif self._later is None:
+            delay = self._looked_at + BUSY_PAUSE - time.monotonic()  # what came with the last ring's row comes together
+        else:
             delay = NEIGHBOUR * random.uniform(0.5, 1.5)
+        if delay <= 0:
+            self._look()
+        else:
             self._later = asyncio.get_running_loop().call_later(delay, self._look)
 
     def due(self, seconds: float) -> None:
@@ -71,19 +79,21 @@ class Bell:
     def clear(self) -> None:
         """A look is about to be made; rings from now on count for the next one."""
         self._looked_for_a_ring, self._heard = self._heard, False
+        self._looked_at = time.monotonic()
         self._woken.clear()
 
     async def rest(self, looked: Claimed) -> None:
         """Sleep until the next look is due."""
-        if self._looked_for_a_ring and not looked.jobs:
+        if looked.jobs:
+            self._useful_at = self._looked_at
+        elif self._looked_for_a_ring and not self._lull():
             self._vain.append(time.monotonic())
         if not self._hearing():
             await self._wait(min(self._poll, DEAF_POLL, _soon(looked)))
         elif self._on:
             await self._rest_on(looked)
-        elif looked.jobs:
-            self._useful.append(time.monotonic())
-            await self._wait(BUSY_PAUSE)
+        elif self._lull():
+            await self._pause()
         else:
             await self._turn_on()
 
@@ -92,6 +102,12 @@ class Bell:
         if self._on:
             self._on = False
             await self._queue.wake()
+
+    def _lull(self) -> bool:
+        return self._looked_at - self._useful_at <= LULL
+
+    async def _pause(self) -> None:
+        await self._wait(self._looked_at + BUSY_PAUSE - time.monotonic())
 
     def _look(self) -> None:
         self._later = None

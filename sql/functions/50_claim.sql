@@ -136,14 +136,20 @@ $$;
 comment on function worker.go_along(tid[], timestamptz) is
   'Puts off coalesced rows whose key''s last call failed until that call is made again; answers with the other rows';
 
-create or replace function worker.enter(me bigint, batch bigint) returns void
+drop function if exists worker.enter(bigint, bigint);  -- of releases that always wrote
+create or replace function worker.enter(me bigint, batch bigint, taking boolean default true) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   p worker.process;
 begin
-  -- A key share lock passes by the beat, but not by declare_dead and unclaim: what they find is the whole of it.
-  select * into p from worker.process where id = me for key share;
+  -- A key share lock passes by the beat, but not by declare_dead and unclaim: what they find is the whole of it. It is
+  -- a write, so a look that takes nothing does without.
+  if taking then
+    select * into p from worker.process where id = me for key share;
+  else
+    select * into p from worker.process where id = me;
+  end if;
   if p.id is null or p.dead_at is not null then
     raise exception 'process % was declared dead', me using errcode = 'WK006';
   end if;
@@ -152,7 +158,7 @@ begin
   end if;
 end
 $$;
-comment on function worker.enter(bigint, bigint) is 'Refuses a claim of a process declared dead (WK006) or under a closed number (WK007)';
+comment on function worker.enter(bigint, bigint, boolean) is 'Refuses a claim of a process declared dead (WK006) or under a closed number (WK007)';
 
 create or replace function worker.claim(me bigint, batch bigint, types text[], n integer,
   out jobs worker.claimed[], out parked integer, out xmin bigint, out xmax bigint, out next_due double precision)
@@ -167,8 +173,6 @@ declare
   keyed boolean;
   mine tid[];
 begin
-  perform worker.enter(me, batch);
-
   select coalesce(array_agg(picked.ctid), '{}'), coalesce(bool_or(picked.keyed), false),
          pg_snapshot_xmin(pg_current_snapshot())::text::bigint, pg_snapshot_xmax(pg_current_snapshot())::text::bigint
   into found_rows, keyed, claim.xmin, claim.xmax
@@ -183,6 +187,7 @@ begin
       limit n for no key update skip locked) hit
     limit n) picked;
 
+  perform worker.enter(me, batch, cardinality(found_rows) > 0);
   mine := case when keyed then worker.take_keys(worker.go_along(found_rows, instant)) else found_rows end;
   parked := cardinality(found_rows) - cardinality(mine);
   if keyed then

@@ -57,7 +57,7 @@ hand back | hand back | running || waits     | lost          | pending - old 0
 hand back | rescue    | running || at once   | nothing       | pending - old 0
 hand back | cancel    | running || waits     | cancelled     | cancelled - old 0 asked
 hand back | retry     | running || waits     | WK020         | pending - old 0
-rescue    | claim     | running || waits     | WK006         | running two new 1
+rescue    | claim     | running || at once   | nothing       | running two new 1
 rescue    | beat      | running || waits     | dead          | running two new 1
 rescue    | complete  | running || waits     | lost          | running two new 1
 rescue    | fail      | running || waits     | lost          | running two new 1
