@@ -1,13 +1,16 @@
 """Whether the process is well, without asking anybody."""
 
 import asyncio
+import time
 from types import SimpleNamespace
 
+import pytest
 import structlog
 
 from tests.heart import becomes
 from worker import pulse
 from worker.metrics import Metrics
+from worker.onset import Onset
 from worker.pulse import Pulse, Readiness, Rounds
 
 
@@ -60,11 +63,13 @@ async def test_a_late_loop_names_who_ran():
     assert measured.types() == ["ended", "slow"]  # until the next look at the clock
 
 
-async def test_it_looks_at_the_clock_for_ever_and_forgets_who_ended(monkeypatch):
+@pytest.mark.parametrize("running", [set(), {"slow"}])
+async def test_it_looks_at_the_clock_for_ever_and_forgets_who_ended(monkeypatch, running):
     monkeypatch.setattr(pulse, "TICK", 0.001)
+    monkeypatch.setattr(pulse, "IDLE_TICK", 0.001)
     metrics = Metrics()
     beats: list[int] = []
-    measured = Pulse(metrics, set, {"ended"}, lambda: beats.append(1))
+    measured = Pulse(metrics, lambda: running, {"ended"}, lambda: beats.append(1))
     task = asyncio.create_task(measured.run())
     try:
         await becomes(lambda: len(beats) >= 3)
@@ -72,4 +77,21 @@ async def test_it_looks_at_the_clock_for_ever_and_forgets_who_ended(monkeypatch)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
     assert lag(metrics, "count") >= 3
-    assert measured.types() == []
+    assert measured.types() == sorted(running)
+
+
+async def test_the_first_job_after_a_rest_is_named_when_it_blocks_at_once(monkeypatch):
+    monkeypatch.setattr(pulse, "IDLE_TICK", 600)
+    monkeypatch.setattr(pulse, "BLOCKED", 0.05)
+    begun, running = Onset(), set()
+    measured = Pulse(Metrics(), lambda: running, set(), begun=begun)
+    with structlog.testing.capture_logs() as lines:
+        task = asyncio.create_task(measured.run())
+        await asyncio.sleep(0)
+        running.add("rude")
+        begun.set()
+        time.sleep(0.1)  # noqa: ASYNC251 - the fault that is to be found
+        await becomes(lambda: lines)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    assert [(line["event"], line["job_types"]) for line in lines] == [("loop.blocked", ["rude"])]

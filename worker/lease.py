@@ -28,7 +28,7 @@ from worker.way import Way, as_way
 BEAT_SECONDS = 5.0  # a beat that takes longer has gone astray, however slow the way is
 ANSWER_SECONDS = 3.0
 AGAIN_SECONDS = 1.5  # most, between attempts to connect
-WATCH_SECONDS = 0.25  # most, between looks at the clock: a machine that slept has to find out soon
+WATCH_SECONDS = 1.0  # most, between looks at the clock: a machine that slept has to find out soon
 LEAST_WATCH = 0.02
 ASK_SECONDS = 0.5
 

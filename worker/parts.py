@@ -105,7 +105,7 @@ class Parts:
         )
         self.rescue = Rescue(self.queue, self.poller)
         self.rounds = Rounds(self.poller, self.poller.slots, 3 * settings.poll + ROUND_SECONDS)
-        self.pulse = Pulse(self._metrics, self.executor.types, self.executor.ended, self.rounds.note)
+        self.pulse = Pulse(self._metrics, self.executor.types, self.executor.ended, self._pulsed, self.poller.begun)
 
     def duties(self, scraped: bool) -> list[Coroutine[Any, Any, None]]:
         """The side duties, not begun; gauges are sampled only where somebody can read them."""
@@ -116,7 +116,6 @@ class Parts:
             self.pulse.run(),
             tell_profile(self._database, self.listener),
             self._every(BACKUP_POLLS * poll, self._sweep, self.sweeping),
-            self._every(1.0, self._sums),
             self._every(PRUNE_SECONDS, self._prune),
             self.until_dead(self._every(BACKUP_POLLS * poll, self.rescue.run, self.rescue.hurry)),
         ]
@@ -201,7 +200,8 @@ class Parts:
     async def _prune(self) -> None:
         await prune(self.queue, self._config.worker.keep)
 
-    async def _sums(self) -> None:
+    def _pulsed(self) -> None:
+        self.rounds.note()
         self.reporter.summary()
 
     def _ring(self, for_me: bool) -> None:

@@ -18,6 +18,7 @@ from worker.executor import Executor
 from worker.job import Job
 from worker.job_queue import Claimed, JobQueue
 from worker.metrics import Metrics
+from worker.onset import Onset
 
 BATCH = 500
 LATELY = 0.5  # seconds; well under what a job may wait for its turn here
@@ -82,6 +83,7 @@ class Poller:
         self._graphs = _Lane(concurrency if connections is None else min(connections, concurrency), prefetch)
         self._cut = False  # the last look did not ask for all there may be
         self.in_hand = 0  # jobs claimed and not yet settled, a coalesced call as one
+        self.begun = Onset()
         self._changed = asyncio.Event()
         self._gate = asyncio.Event()
         self._gate.set()
@@ -202,6 +204,8 @@ class Poller:
         if graph:
             self._graphs.started()
         self.in_hand += 1
+        if self.in_hand == 1:
+            self.begun.set()
         self._executor.start(call, self._graph_ended if graph else self._ended)
 
     def _graph_ended(self, end: End) -> None:

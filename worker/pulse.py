@@ -7,9 +7,11 @@ from collections.abc import Callable
 import structlog
 
 from worker.metrics import Metrics
+from worker.onset import Onset
 from worker.poller import Poller
 
 TICK = 0.25  # seconds between looks at the clock
+IDLE_TICK = 1.0  # while nothing is in hand: each look wakes the machine, and there is nobody to name
 BLOCKED = 0.5  # seconds late that are worth a line
 
 _log = structlog.get_logger()
@@ -66,6 +68,7 @@ class Pulse:
         running: tells the job types that run.
         ended: those that ended since it was cleared, which is done here.
         beat: done after each look at the clock.
+        begun: set when something came in hand while nothing was.
     """
 
     def __init__(
@@ -74,7 +77,9 @@ class Pulse:
         running: Callable[[], set[str]],
         ended: set[str],
         beat: Callable[[], None] = lambda: None,
+        begun: Onset | None = None,
     ) -> None:
+        self._begun = begun or Onset()
         self._metrics = metrics
         self._running = running
         self._ended = ended
@@ -84,10 +89,19 @@ class Pulse:
         """Look at the clock, for ever."""
         while True:
             self._ended.clear()
-            began = time.monotonic()
-            await asyncio.sleep(TICK)
-            self.note(max(time.monotonic() - began - TICK, 0.0))
+            self.note(max(await (self._busy() if self._running() else self._idle()), 0.0))
             self._beat()
+
+    async def _busy(self) -> float:
+        began = time.monotonic()
+        await asyncio.sleep(TICK)
+        return time.monotonic() - began - TICK
+
+    async def _idle(self) -> float:
+        began = time.monotonic()
+        if await self._begun.within(IDLE_TICK):
+            return time.monotonic() - self._begun.at  # the job that woke us was first, and may have blocked at once
+        return time.monotonic() - began - IDLE_TICK
 
     def note(self, late: float) -> None:
         """The loop woke so many seconds late."""

@@ -2,6 +2,7 @@
 
 import logging
 import re
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -24,6 +25,8 @@ _WORDS = re.compile(r"(?s)(?<=answered \d\d\d): .*")  # of an answer: it may rep
 
 _QUIET = (Completed, Skipped)
 
+SUM_SECONDS = 0.99  # a timer may be early
+
 _log = structlog.get_logger()
 
 
@@ -41,6 +44,7 @@ class Reporter(Watch):
             if job_type.http or job_type.fallback
         }
         self._held: set[str] = set()
+        self._summed_at = float("-inf")
         # The search for a series by its labels costs as much as all the rest of a report.
         self._series = lru_cache(maxsize=1_000)(self._look_up)
         self._show_held()
@@ -101,7 +105,10 @@ class Reporter(Watch):
         _log.warning("job.rescued", rescues=job.rescues, counted=job.counted, **job_fields(job))
 
     def summary(self) -> None:
-        """Write the sums of quiet jobs; called once a second."""
+        """Write the sums of quiet jobs, once a second however often it is called."""
+        if time.monotonic() - self._summed_at < SUM_SECONDS:
+            return
+        self._summed_at = time.monotonic()
         for job_type, jobs in self._quiet.items():
             _log.info("jobs.finished", job_type=job_type, jobs=jobs)
         self._quiet.clear()
