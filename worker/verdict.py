@@ -31,6 +31,11 @@ class Verdict(NamedTuple):
     payload: str | None = None
     follows: str | None = None
 
+    @property
+    def plain(self) -> bool:
+        """Completed, and there is nothing more to write."""
+        return self.status == "completed" and self.result is None and self.reason is None and self.follows is None
+
     @classmethod
     def of(cls, job: Job, outcome: Outcome, follows: Sequence[Mapping[str, Any]] = ()) -> "Verdict":
         """What to write for one attempt; `follows` are the jobs its handler enqueued, which count when it went well."""

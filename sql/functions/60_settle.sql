@@ -125,6 +125,51 @@ $$;
 comment on function worker.ring_others(bigint, text[]) is
   'Wakes one sleeping daemon, other than me, that runs one of these types: rows of theirs went back to pending and are due';
 
+create or replace function worker.due_types(types text[]) returns text[]
+language sql stable
+begin atomic
+  select array_agg(distinct l.job_type) from worker.lines(types) l
+  where exists (
+    select from worker.job_queue q
+    where q.queued and q.job_type = l.job_type and q.priority = l.priority and q.scheduled_at <= worker.now());
+end;
+comment on function worker.due_types(text[]) is 'Those of the given types that have due rows, or null';
+
+create or replace function worker.wind_up(me bigint, verdicts worker.verdict[], ids bigint[], types text[], keys text[],
+  holders bigint[], due text[]) returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  followed boolean;
+  audited boolean;
+  limited text[];
+begin
+  if keys is not null then
+    perform worker.free_keys(keys, holders);
+  end if;
+  select bool_or(t.then_types <> '{}' or t.then_failed <> '{}'), bool_or(t.audit),
+         array_agg(t.name) filter (where t.limits ? 'running')
+  into followed, audited, limited
+  from worker.job_type t where t.name = any (types);
+  if limited is not null then
+    perform worker.free_slots(ids, limited);
+  end if;
+  if audited then
+    perform worker.note_verdicts(me, coalesce(verdicts, worker.plain(ids)), ids);
+  end if;
+  if followed then
+    perform worker.follow(ids);
+  end if;
+  -- The gate of the inserts' ring: read without a query, and shut when nobody sleeps.
+  if (due is not null or limited is not null)
+     and pg_sequence_last_value('worker.bell') >= date_part('epoch', clock_timestamp()) then
+    perform worker.ring_others(me, due || case when limited is not null then worker.due_types(limited) end);
+  end if;
+end
+$$;
+comment on function worker.wind_up(bigint, worker.verdict[], bigint[], text[], text[], bigint[], text[]) is
+  'What follows from settled rows, in their transaction: keys and slots are free, events are noted, jobs that follow are inserted, and who waits for any of it is rung';
+
 create or replace function worker.settle(me bigint, verdicts worker.verdict[]) returns table (id bigint, status text)
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan
@@ -175,12 +220,7 @@ begin
   into ids, statuses, keys, holders, types, due
   from settled s;
 
-  if keys is not null then
-    perform worker.free_keys(keys, holders);
-  end if;
-  if exists (select from worker.job_type t where t.name = any (types) and (t.then_types <> '{}' or t.then_failed <> '{}')) then
-    perform worker.follow(ids);
-  end if;
+  perform worker.wind_up(me, verdicts, ids, types, keys, holders, due);
   if exists (select from unnest(verdicts) v where v.follows is not null) then
     perform worker.enqueue_follows(verdicts, ids);
   end if;
@@ -188,15 +228,11 @@ begin
     delete from worker.job_step s using unnest(verdicts) v
     where s.job_id = v.id and not v.keep_steps and v.id = any (ids);
   end if;
-  -- The gate of the inserts' ring: read without a query, and shut when nobody sleeps.
-  if due is not null and pg_sequence_last_value('worker.bell') >= date_part('epoch', clock_timestamp()) then
-    perform worker.ring_others(me, due);
-  end if;
   return query select * from unnest(ids, statuses);
 end
 $$;
 comment on function worker.settle(bigint, worker.verdict[]) is
-  'Writes up to 1,000 verdicts, fenced by (id, claim): the answer lacks what was lost. A cancel request wins over every way back to pending. Frees concurrency keys and queues who waits behind them';
+  'Writes up to 1,000 verdicts, fenced by (id, claim): the answer lacks what was lost. A cancel request wins over every way back to pending. Frees concurrency keys and slots, and queues who waits behind a key';
 
 create or replace function worker.settled(me bigint, verdicts worker.verdict[])
 returns table (id bigint, status text)

@@ -98,9 +98,17 @@ class Queue:
         return list((await self.claim(n, **named)).jobs)
 
     async def settle(self, *verdicts: Verdict, me: int | None = None) -> dict[int, str]:
-        """worker.settle; answers with the status by id, without those whose claim was lost."""
+        """worker.settle, or worker.complete as the daemon would; answers with the status by id, without the lost."""
+        if verdicts and all(verdict.plain for verdict in verdicts):
+            lost = await self.complete(*verdicts, me=me)
+            return {verdict.id: "completed" for verdict in verdicts if verdict.id not in lost}
         rows = await self.db.fetch("select * from worker.settle($1, $2)", me or self.me, verdicts)
         return {row["id"]: row["status"] for row in rows}
+
+    async def complete(self, *verdicts: Verdict, me: int | None = None) -> list[int]:
+        """worker.complete; answers with the ids whose claim was lost."""
+        ids, claims = [verdict.id for verdict in verdicts], [verdict.claim for verdict in verdicts]
+        return await self.db.fetchval("select worker.complete($1, $2, $3)", me or self.me, ids, claims)
 
     async def rescue(self, me: int, n: int = 100) -> list[asyncpg.Record]:
         """worker.rescue under the next number."""

@@ -12,6 +12,11 @@ async def parent(context: Context) -> object:
     return await ran(context)
 
 
+async def silent(context: Context) -> None:
+    """Says that it ran, and has no result."""
+    await ran(context)
+
+
 async def ran(context: Context) -> object:
     """Says that it ran."""
     note(Path(context.settings["folder"]) / RUNS, f"{context.job.id} {context.job.claim}")

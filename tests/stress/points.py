@@ -89,6 +89,7 @@ POINTS = (
     Point("step_failed", b"worker.step_failed(", "fails"),
     Point("stop_backend", b"worker.stop_backend(", "gated", stop=True),
     Point("progress", b"worker.progress(", "reports"),
+    Point("complete", b"worker.complete(", "reports", again=(1, 0)),
     Point("settle with a follow-up", b"worker.settle(", "free", again=(1, 0)),
     Point("settle of a graph", b"worker.settle(", "graph"),
     Point("settle of a failure", b"worker.settle(", "fails"),

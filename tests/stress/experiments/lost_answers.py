@@ -21,6 +21,10 @@ settings = {{ folder = "{{folder}}" }}
 python = "tests.stress.follow_jobs:ran"
 settings = {{ folder = "{{folder}}" }}
 {RETRY}
+[job.silent]
+python = "tests.stress.follow_jobs:silent"
+settings = {{ folder = "{{folder}}" }}
+{RETRY}
 [job.after]
 python = "tests.stress.follow_jobs:ran"
 settings = {{ folder = "{{folder}}" }}
@@ -36,11 +40,13 @@ b = {{ sql = "step_b", needs = ["a"], tags = ["b"] }}
 c = {{ sql = "step_c" }}
 d = {{ sql = "step_d", needs = ["b", "c"] }}
 """
-# What is lost, and the job whose call it is: a claim, a step, a plain completion, one that inserts what follows.
+# What is lost, and the job whose call it is: a claim, a step, a completion, one without a result, one that inserts what
+# follows.
 LOST = (
     ("claim", b"worker.claim(", "parent"),
     ("step", b"worker.run_step(", "graph"),
     ("completion", b"worker.settle(", "child"),
+    ("plain_completion", b"worker.complete(", "silent"),
     ("steps_begin", b"worker.begin_steps(", "graph"),
     ("follow_up", b"worker.settle(", "parent"),
     ("follow_up_of_steps", b"worker.settle(", "graph"),

@@ -108,6 +108,9 @@ async def terminate(soak: Soak) -> None:
     await end_sessions(soak.place, soak.place.chance.choice(DUTIES))
 
 
+ANSWERS = (b"worker.claim(", b"worker.settle(", b"worker.complete(", b"worker.run_step(")
+
+
 async def cut(soak: Soak) -> None:
     soak.door.cut(soak.place.chance.choice((*DUTIES, ALL)))
 
@@ -121,7 +124,7 @@ async def black_hole(soak: Soak) -> None:
 
 
 async def lost_answer(soak: Soak) -> None:
-    soak.door.lose.append(soak.place.chance.choice((b"worker.claim(", b"worker.settle(", b"worker.run_step(")))
+    soak.door.lose.append(soak.place.chance.choice(ANSWERS))
 
 
 async def slow(soak: Soak) -> None:
