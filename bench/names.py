@@ -4,6 +4,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from bench.backlog import backlog, snapshot
+from bench.children import children
 from bench.drain import drain, drain_5ms
 from bench.enqueue import enqueue, enqueue_many, trigger
 from bench.fanin import fanin
@@ -19,6 +20,6 @@ NAMES: dict[str, Callable[[Ground, int], Coroutine[Any, Any, Figure]]] = {
     each.__name__: each
     for each in (
         drain, drain_5ms, enqueue, enqueue_many, trigger, pickup, sustained, backlog, snapshot, idle, graph, step,
-        fanin, memory, workers,
+        fanin, memory, workers, children,
     )
 }  # fmt: skip

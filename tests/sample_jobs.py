@@ -1,9 +1,12 @@
 """Coroutines that test configurations name."""
 
 import asyncio
+import contextlib
+import fcntl
 import os
 import signal
 import time
+from pathlib import Path
 
 from worker import Context
 
@@ -45,3 +48,28 @@ async def effect(context: Context) -> None:
     """One row of evidence for each run."""
     async with context.connection() as connection:
         await connection.execute("insert into fx (job_id, step) values ($1, 'python')", context.job.id)
+
+
+async def with_permit(context: Context) -> None:
+    """Wait for a permit."""
+    await context.permit("site")
+
+
+async def one_of_three(context: Context) -> None:
+    """Hold one of three locks for a moment, which the kernel frees when this process dies; tell when there is none."""
+    folder = Path(context.settings["folder"])
+    with contextlib.ExitStack() as stack:
+        for number in range(3):
+            lock = stack.enter_context((folder / f"slot{number}").open("a"))
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+        else:
+            (folder / f"excess-{context.job.id}").touch()
+        await asyncio.sleep(0.03)
+        (folder / f"done-{context.job.id}").touch()
+
+
+async def nap(context: Context) -> None:
+    """Takes a while."""
+    await asyncio.sleep(context.settings["seconds"])

@@ -32,6 +32,17 @@ async def test_it_is_told_whether_it_lives_and_what_there_is_to_do(session, conn
     assert (await beat(session, me, 1, TYPES)).alive is False
 
 
+async def test_it_is_told_of_its_schedules(session, connection):
+    me = await new_process(connection)
+    await connection.execute("select worker.set_clock('2026-11-22')")
+    await connection.execute(
+        "insert into worker.schedule (name, cron, zone, job_type, source, missed, max_catch_up, digest, next_at)"
+        " values ('hourly', '@hourly', 'UTC', 'work', 'hourly', 'last', 1, '', worker.now() + interval '90 s')"
+    )
+    assert await beat(session, me, 1, TYPES, ["hourly"]) == (True, [], {}, Chores(False, False, None, 90.0))
+    assert await beat(session, me, 1, TYPES, ["other"]) == (True, [], {}, Chores(False, False, None))
+
+
 async def test_it_is_told_of_others_that_are_missing_or_lapsed(dsn, session, connection):
     me, missing, lapsed = [await new_process(connection) for _ in range(3)]
     others = await connect(dsn, "beat")

@@ -7,7 +7,9 @@ import pytest
 from tests.heart import heart, job
 from worker import context as module
 from worker.context import Context
+from worker.demo.receiver import Receiver, Reply
 from worker.errors import JobError
+from worker.outbound import Outbound, Request
 
 
 @pytest.fixture
@@ -58,3 +60,19 @@ async def test_what_the_handler_itself_raises_stays_what_it_is(parts):
     with pytest.raises(TimeoutError, match="its own"):
         async with context.connection():
             raise TimeoutError("its own")
+
+
+async def test_a_handler_s_call_goes_out_by_the_one_way_there_is(parts):
+    outbound = Outbound()
+    context = Context([job()], {}, parts.queue, parts.database.steps, sender=outbound)
+    async with Receiver() as receiver:
+        receiver.plan(Reply(200, b"y" * 10))
+        answer = await context.http(Request("POST", receiver.url, body=b"a=1", most=4))
+        assert (answer.status, answer.body, answer.whole) == (200, b"yyyy", False)
+    await outbound.close()
+
+
+async def test_without_a_way_out_it_says_so(parts):
+    context = Context([job()], {}, parts.queue, parts.database.steps)
+    with pytest.raises(JobError, match="makes no calls"):
+        await context.http(Request("GET", "http://127.0.0.1:1/"))

@@ -105,7 +105,7 @@ async def test_no_answer_is_an_error_like_others(receiver, calls):
     assert outcome.error.startswith("TooSlow: 127.0.0.1:")
     assert outcome.error.endswith("within 0.3 s")
     await receiver.stop()
-    assert (await calls(PLAIN, row(1, {})))[0].error.startswith("Unreachable: 127.0.0.1:")
+    assert (await calls(PLAIN, row(1, {})))[0].error.startswith("NoConnection: 127.0.0.1:")
 
 
 async def test_success_does_not_hang_on_the_size_of_its_body(receiver, calls):

@@ -29,7 +29,11 @@ CONTRACT = {
     "worker_database_errors": ("counter", ("sqlstate_class",)),
     "worker_listen_roundtrip_seconds": ("gauge", ()),
     "worker_loop_lag_seconds": ("histogram", ()),
+    "worker_child_processes": ("gauge", ("state",)),
+    "worker_child_processes_died": ("counter", ()),
     "worker_oldest_transaction_seconds": ("gauge", ()),
+    "worker_job_result": ("gauge", ("job_type", "name")),
+    "worker_job_result_age_seconds": ("gauge", ("job_type",)),
     "worker_schedule_lateness_seconds": ("histogram", ("schedule",)),
     "worker_build": ("info", ()),
 }

@@ -12,12 +12,13 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
+from worker.addresses import Policy
 from worker.demo.receiver import Receiver, Reply
 from worker.outbound import (
     READ_BYTES,
+    NoConnection,
     Outbound,
     OutboundError,
-    Policy,
     RefusedAddress,
     Request,
     TooLarge,
@@ -188,14 +189,14 @@ async def test_what_is_no_http_is_unreachable(outbound, answer):
 
 async def test_nobody_listens(outbound, receiver):
     await receiver.stop()
-    with pytest.raises(Unreachable, match=r"127\.0\.0\.1:\d+: .*(refused|connect)"):
+    with pytest.raises(NoConnection, match=r"127\.0\.0\.1:\d+: .*(refused|connect)"):
         await outbound.send(Request("POST", receiver.url, body=b"{}"))
     await receiver.start()
     assert (await outbound.send(Request("POST", receiver.url, body=b"{}"))).status == 400
 
 
 async def test_an_unknown_host(outbound):
-    with pytest.raises(Unreachable, match=r"nowhere\.invalid:80: the host is not known"):
+    with pytest.raises(NoConnection, match=r"nowhere\.invalid:80: the host is not known"):
         await outbound.send(Request("GET", "http://nowhere.invalid/"))
     with pytest.raises(OutboundError):
         await outbound.send(Request("GET", f"http://{'a' * 70}.invalid/"))

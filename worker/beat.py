@@ -9,6 +9,9 @@ import structlog
 from worker.connection import Connection
 from worker.database import is_transient
 
+_LOOK = "select * from worker.beat_and_look($1, $2, $3)"
+_LOOK_AT_SCHEDULES = "select * from worker.beat_and_look($1, $2, $3, $4)"
+
 _log = structlog.get_logger()
 
 
@@ -19,11 +22,13 @@ class Chores(NamedTuple):
         strays: there are rows for a sweep.
         orphans: there may be rows of dead processes.
         due: seconds until the first pending row of our types is due, below zero when it is overdue; None without one.
+        next_schedule: the same for the first of our schedules.
     """
 
     strays: bool
     orphans: bool
     due: float | None
+    next_schedule: float | None = None
 
 
 class Told(NamedTuple):
@@ -42,10 +47,15 @@ class Told(NamedTuple):
     chores: Chores | None
 
 
-async def beat(connection: Connection, me: int, open_batch: int, types: Sequence[str]) -> Told:
+async def beat(
+    connection: Connection, me: int, open_batch: int, types: Sequence[str], schedules: Sequence[str] = ()
+) -> Told:
     """Renew the lease of process `me`, and look around."""
     try:
-        row = await connection.fetchrow("select * from worker.beat_and_look($1, $2, $3)", me, open_batch, types)
+        if schedules:
+            row = await connection.fetchrow(_LOOK_AT_SCHEDULES, me, open_batch, types, schedules)
+        else:
+            row = await connection.fetchrow(_LOOK, me, open_batch, types)
     except asyncpg.PostgresError as error:
         if is_transient(error) or connection.is_closed():
             raise
@@ -57,4 +67,5 @@ async def beat(connection: Connection, me: int, open_batch: int, types: Sequence
     assert row is not None
     missing, lapsed = row["missing"] or (), row["lapsed"] or ()
     suspects = {other: {"missing": other in missing, "lapsed": other in lapsed} for other in (*missing, *lapsed)}
-    return Told(row["alive"], row["stops"], suspects, Chores(bool(row["strays"]), bool(row["orphans"]), row["due"]))
+    chores = Chores(bool(row["strays"]), bool(row["orphans"]), row["due"], row["next_schedule"] if schedules else None)
+    return Told(row["alive"], row["stops"], suspects, chores)

@@ -20,15 +20,17 @@ REASONS: Mapping[str, str] = {
     "claimable": "due and could not be claimed: locked by somebody else",
     "retry": "to be tried again later",
     "snoozed": "snoozed until later",
+    "rated": "to be started later, for the rate of their type",
     "scheduled": "scheduled for later",
     "running": "running in another process",
+    "limited": "behind the limit of their type, which jobs of other processes fill",
     "parked": "behind a concurrency key that another process holds",
     "paused": "of a paused type",
     "disabled": "of a type that is off",
     "undeclared": "of a type that nobody declared",
     "elsewhere": "of a type that this configuration does not declare",
 }
-UNDONE = ("claimable", "retry", "snoozed")
+UNDONE = ("claimable", "retry", "snoozed", "rated")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,7 @@ class Drain:
     """The service's claiming, once.
 
     Args:
-        patience: seconds to wait for retries and snoozes.
+        patience: seconds to wait for retries, snoozes and starts at a rate.
 
     Attributes:
         report: what came of it, once `run` has returned.
@@ -105,7 +107,7 @@ class Drain:
 
 
 async def _remains(queue: JobQueue) -> tuple[Report, float | None]:
-    """The report as it would be now, and the seconds until the next retry or snooze is due."""
+    """The report as it would be now, and the seconds until the next retry, snooze or start at a rate is due."""
     row = await queue.remains()
     assert row is not None
     return Report(orjson.loads(row["ran"]), orjson.loads(row["left_over"])), row["next_return"]

@@ -18,6 +18,8 @@ WorkerError
     ├── DeadlineExceeded   the job ran past its `deadline`; final
     ├── LeaseExpired       the process that ran the job died or fell silent
     ├── LostClaim          the claim is no longer current; nothing may be written
+    ├── ChildDied          a child process ended in the midst of a call
+    ├── NoPermit           a shared rate had no permit in time; the job is snoozed until one may be there
     ├── Later              the other side failed us and said how long to leave it alone
     ├── CancelRequested    a person or program asked for the end
     └── Interrupted        the daemon is stopping; the attempt is given back
@@ -107,6 +109,10 @@ class LostClaim(JobError):
     """The claim is not current any more: somebody else owns the job now."""
 
 
+class ChildDied(JobError):
+    """The child process of `context.to_process` ended in the midst of the call, by itself or by a signal."""
+
+
 class Later(JobError):
     """Failed; not to be tried again before `delay` seconds, nor before the type's own backoff.
 
@@ -118,6 +124,14 @@ class Later(JobError):
         if not isinstance(delay, int | float) or not math.isfinite(delay):
             raise TypeError(f"Later: delay must be a finite number of seconds, not {delay!r}")
         super().__init__(message)
+        self.delay = delay
+
+
+class NoPermit(JobError):
+    """`context.permit` waited for as long as it may; the job comes again after `delay` seconds, uncounted."""
+
+    def __init__(self, name: str, delay: float) -> None:
+        super().__init__(f"no permit of {name} came free in time")
         self.delay = delay
 
 

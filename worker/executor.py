@@ -138,6 +138,7 @@ class Executor:
             self._conclude(attempt, attempt.late(job_type))
             return False
         context = attempt.context = self._make_context(attempt.jobs)
+        context.until = attempt.until
         call = self._solo.call(attempt, context, self._call) if self._slots.alone is attempt else self._call(context)
         # Not by the loop's factory, which notes the tasks that handlers make.
         attempt.task = asyncio.Task(call, loop=self._loop, name=f"job {attempt.jobs[0].id}")

@@ -88,8 +88,18 @@ class JobQueue:
 
     async def settle(self, verdicts: Sequence[Verdict]) -> dict[int, str]:
         """Write verdicts; answers with the status by job id and lacks those whose claim is lost."""
+        if all(verdict.plain for verdict in verdicts):
+            return await self._complete(verdicts)
         rows = await self._control.fetch("select * from worker.settle($1, $2)", self.me, verdicts)
         return {row["id"]: row["status"] for row in rows}
+
+    async def _complete(self, verdicts: Sequence[Verdict]) -> dict[int, str]:
+        ids, claims = [verdict.id for verdict in verdicts], [verdict.claim for verdict in verdicts]
+        (row,) = await self._control.fetch("select worker.complete($1, $2, $3)", self.me, ids, claims)
+        done = dict.fromkeys(ids, "completed")
+        for lost in row[0]:
+            del done[lost]
+        return done
 
     async def settled(self, verdicts: Sequence[Verdict]) -> dict[int, str]:
         """Status by job id of the verdicts that are on their rows already: for a lost acknowledgement."""
@@ -115,6 +125,11 @@ class JobQueue:
         rows = await self._control.fetch("select * from worker.begin_steps($1, $2, $3)", job.id, job.claim, list(names))
         return [OpenStep(**row) for row in rows]
 
+    async def open_step(self, job: Job, step: str) -> asyncpg.Record:
+        """Open one step: whether it is `done`, and the JSON text of its `result`; raises as `begin_steps` does."""
+        (row,) = await self._control.fetch("select * from worker.open_step($1, $2, $3)", job.id, job.claim, step)
+        return row
+
     async def step_began(self, job: Job, step: str, seconds: float) -> None:
         """Show a step as running for so long; for eyes only."""
         await self._control.execute("select worker.step_began($1, $2, $3, $4)", job.id, job.claim, step, seconds)
@@ -135,6 +150,16 @@ class JobQueue:
         )
         if not written:
             raise LostClaim(f"claim {job.claim} of job {job.id} is not current")
+
+    async def permit(self, name: str, rate: tuple[int, float], back: bool, patience: float) -> float:
+        """Draw a permit of a rate (so many in so many seconds): 0.0, or the seconds until one is there.
+
+        Args:
+            back: whoever asks has waited for as long as it was told before.
+            patience: seconds; whoever would wait longer gets no place in the line.
+        """
+        asked = "select worker.permit($1, $2, $3, $4, $5)"
+        return float(await self._control.fetchval(asked, name, *rate, back, patience))
 
     async def stop_backend(self, pid: int, backend_start: datetime | None, hard: bool) -> bool:
         """Cancel the statement of a connection, or (hard) end the connection; False when there was nothing to stop."""

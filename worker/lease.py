@@ -11,7 +11,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -79,7 +79,15 @@ class Lease:
     """
 
     def __init__(
-        self, way: Way | str, terms: Terms, events: Events, *, version: str, types: list[str], slots: int
+        self,
+        way: Way | str,
+        terms: Terms,
+        events: Events,
+        *,
+        version: str,
+        types: list[str],
+        slots: int,
+        schedules: Sequence[str] = (),
     ) -> None:
         self._way = as_way(way)
         self._terms = terms if self._way.keeps else terms.behind_a_pooler()
@@ -89,6 +97,7 @@ class Lease:
         self._pace = Pace((self._terms.fence - terms.beat) / 2, most)
         self._patience = Patience(most)
         self._about = (version, types, slots)
+        self._schedules = schedules
         self._events = events
         self._loop = asyncio.get_running_loop()
         self._registered: asyncio.Future[int] = self._loop.create_future()
@@ -192,7 +201,7 @@ class Lease:
 
     async def _beat(self, connection: Connection) -> None:
         sent = _now()
-        told = await beat(connection, self.me, self.open_batch(), self._about[1])
+        told = await beat(connection, self.me, self.open_batch(), self._about[1], self._schedules)
         if not told.alive:
             self._dead = True
             self._tell(self._events.dead)

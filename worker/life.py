@@ -72,10 +72,13 @@ class Life:
         settings = config.worker
         terms = Terms(settings.beat, settings.fence, settings.missing, settings.lease)
         self._types = dict(config.job)
+        # Who works for a moment only leaves the clock to those who stay.
+        self._scheduled = config.scheduled if instead is None else []
         self._database = Database(*ways, config.database.steps, config.database.search_path)
         self._lease = Lease(
-            ways[1], terms, self._events(), version=release(), types=config.claimed, slots=settings.concurrency
-        )
+            ways[1], terms, self._events(), version=release(), types=config.claimed, slots=settings.concurrency,
+            schedules=self._scheduled,
+        )  # fmt: skip
 
     async def run(self, stop: Stop, ready: Callable[[int], None] = lambda me: None) -> None:
         """Start, work until `stop` is asked, drain, leave.
@@ -93,6 +96,8 @@ class Life:
             try:
                 await self._work(me, stop, ready)
             finally:
+                if self._parts is not None:
+                    await self._parts.children.close()
                 await self._database.close()
         finally:
             await self._lease.stop()
@@ -161,7 +166,10 @@ class Life:
         return parts
 
     async def _build(self, me: int) -> Parts:
-        parts = Parts(self._config, self._types, self._database, self._metrics, me=me, dead=self._dead)
+        parts = Parts(
+            self._config, self._types, self._database, self._metrics,
+            me=me, dead=self._dead, schedules=self._scheduled,
+        )  # fmt: skip
         self._lease.open_batch = lambda: parts.queue.open_batch
         await parts.build()
         self._parts = parts
@@ -173,6 +181,8 @@ class Life:
     async def _declare(self, parts: Parts) -> None:
         for name, change in await parts.queue.declare([job.declaration() for job in self._config.job.values()]):
             _log.info("type.declared", job_type=name, change=change)
+        for name, change in await parts.timetable.declare(self._config.timed(), list(self._types)):
+            _log.info("schedule.declared", schedule=name, change=change)
 
         wanted = self._config.worker.wake == "ring"
         if wanted != await parts.queue.rings():

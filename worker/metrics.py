@@ -94,6 +94,11 @@ class Metrics:
             self.jobs.labels(label, "running").set(nothing)
             self.oldest_due.labels(label).set(nothing)
 
+    def forget_results(self) -> None:
+        """The last results are not known."""
+        self.result.clear()
+        self.result_age.clear()
+
     def _define_jobs(self) -> None:
         kind = ["job_type"]
         self.finished = self._counter("worker_jobs_finished_total", "Attempts settled.", [*kind, "outcome"])
@@ -104,6 +109,8 @@ class Metrics:
         )
         self.jobs = self._gauge("worker_jobs", "Jobs in the queue, pending and running.", [*kind, "status"])
         self.oldest_due = self._gauge("worker_oldest_due_seconds", "How long the oldest due job has waited.", kind)
+        self.result = self._gauge("worker_job_result", "A number of the last completed job's result.", [*kind, "name"])
+        self.result_age = self._gauge("worker_job_result_age_seconds", "How long ago that job completed.", kind)
         self.lateness = self._histogram("worker_schedule_lateness_seconds", "From due to fired.", ["schedule"], _LATE)
 
     def _define_claims(self) -> None:
@@ -123,6 +130,8 @@ class Metrics:
             "worker_listen_roundtrip_seconds", "A notification to ourselves, last test."
         )
         self.loop_lag = self._histogram("worker_loop_lag_seconds", "How late the event loop wakes.", [], _LAG)
+        self.children = self._gauge("worker_child_processes", "Child processes of this process.", ["state"])
+        self.child_deaths = self._counter("worker_child_processes_died_total", "Child processes that died.")
         self.oldest_transaction = self._gauge(
             "worker_oldest_transaction_seconds", "Oldest transaction in the database."
         )

@@ -5,8 +5,6 @@ environment for a proxy, unpacks no answer, and takes the guard of addresses in 
 """
 
 import asyncio
-import ipaddress
-import socket
 import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,30 +17,19 @@ import httpx2
 from standardwebhooks import Webhook
 
 from worker import exact
-from worker.errors import JobError
+from worker.addresses import Guard, Network, OutboundError, Policy, RefusedAddress
 
 READ_BYTES = 65_536  # of an answer's body; what follows is not read
 CONNECT_SECONDS = 5.0  # for all addresses of a host together
 KEEP_SECONDS = 4.0  # of an idle connection: under the 5 s after which Node closes its end
-ADDRESSES = 8  # of a host that are tried
-
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-
-_METADATA = frozenset(
-    ipaddress.ip_address(text)
-    for text in ("fd00:ec2::254", "fd20:ce::254", "100.100.100.200", "192.0.0.192", "168.63.129.16")
-)
-_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
-_UNICAST = ipaddress.IPv6Network("2000::/3")
-
-
-class OutboundError(JobError):
-    """A request that got no answer to go by. The message names host and port, never path, headers or body."""
 
 
 class Unreachable(OutboundError):
     """No connection, or it broke, or what came was no HTTP."""
+
+
+class NoConnection(Unreachable):
+    """No connection came about, so nothing was sent."""
 
 
 class TooSlow(OutboundError):
@@ -53,10 +40,6 @@ class TooLarge(OutboundError):
     """The answer's body is needed and larger than is read."""
 
 
-class RefusedAddress(OutboundError):
-    """The address is not one that this request may go to; nothing was sent."""
-
-
 @dataclass(frozen=True)
 class Request:
     """What to send.
@@ -65,6 +48,7 @@ class Request:
         secrets: Standard Webhooks secrets, newest first; a signature for each.
         webhook_id: the same for every try of one call; sent as `webhook-id`.
         timeout: seconds for everything, name resolution and the answer's body included.
+        most: bytes of the answer's body that are read; what follows is not.
         allow: link-local and metadata networks that may be called all the same; counts for trusted addresses only.
         trusted: the address comes from the configuration. Others must be public.
     """
@@ -76,6 +60,7 @@ class Request:
     secrets: Sequence[str] = field(default=(), repr=False)
     webhook_id: str | None = None
     timeout: float = 15.0
+    most: int = READ_BYTES
     allow: tuple[Network, ...] = ()
     trusted: bool = True
 
@@ -86,7 +71,7 @@ class Answer:
 
     Attributes:
         headers: by name, in whatever case.
-        body: as sent, never unpacked; at most 64 KiB of it.
+        body: as sent, never unpacked; at most `Request.most` bytes of it.
         whole: False when the body went on beyond that.
     """
 
@@ -103,23 +88,8 @@ class Answer:
             ValueError: it is no JSON.
         """
         if not self.whole:
-            raise TooLarge(f"the answer {self.status} is larger than {READ_BYTES} bytes")
+            raise TooLarge(f"the answer {self.status} is larger than {len(self.body)} bytes")
         return exact.loads(self.body.decode())
-
-
-@dataclass(frozen=True)
-class Policy:
-    """Which addresses a request may go to."""
-
-    trusted: bool = True
-    allow: tuple[Network, ...] = ()
-
-    def permits(self, address: str) -> bool:
-        """Judge one resolved address; an IPv4 address inside an IPv6 one counts as what it is."""
-        ip = _plain(ipaddress.ip_address(address.partition("%")[0]))
-        if self.trusted:
-            return any(ip in network for network in self.allow) or not (ip.is_link_local or ip in _METADATA)
-        return ip.is_global and not ip.is_multicast and ip not in _METADATA and (ip.version == 4 or ip in _UNICAST)
 
 
 class Outbound:
@@ -135,20 +105,20 @@ class Outbound:
         where = f"{made.url.host}:{made.url.port or (443 if made.url.scheme == 'https' else 80)}"
         try:
             async with asyncio.timeout(request.timeout):
-                return await self._exchange(made, Policy(request.trusted, request.allow))
+                return await self._exchange(made, request.most, Policy(request.trusted, request.allow))
         except TimeoutError:
             raise TooSlow(f"{where}: no whole answer within {request.timeout:g} s") from None
+        except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as error:
+            raise NoConnection(f"{where}: {_said(error)}") from None
         except (httpcore2.NetworkError, httpcore2.ProtocolError, httpcore2.TimeoutException, OSError) as error:
-            # Texts of other errors may quote what was sent or received.
-            said = str(error) if isinstance(error, httpcore2.ConnectError) else ""
-            raise Unreachable(f"{where}: {said or type(error).__name__}") from None
+            raise Unreachable(f"{where}: {type(error).__name__}") from None  # its text may quote what was sent
 
     async def close(self) -> None:
         """Close idle connections; at the end of the process."""
         while self._pools:
             await self._pools.popitem()[1].aclose()
 
-    async def _exchange(self, made: httpx2.Request, policy: Policy) -> Answer:
+    async def _exchange(self, made: httpx2.Request, most: int, policy: Policy) -> Answer:
         to = made.url
         url = httpcore2.URL(scheme=to.raw_scheme, host=to.raw_host, port=to.port, target=to.raw_path)
         extensions = {"timeout": {"connect": CONNECT_SECONDS}}
@@ -156,7 +126,7 @@ class Outbound:
             made.method, url, headers=made.headers.raw, content=made.content, extensions=extensions
         )
         async with stream as answer:
-            return Answer(answer.status, httpx2.Headers(answer.headers), *await _read(answer))
+            return Answer(answer.status, httpx2.Headers(answer.headers), *await _read(answer, most))
 
     def _pool(self, policy: Policy) -> httpcore2.AsyncConnectionPool:
         # One for each policy: an open connection that one request may use must not be lent to another that may not.
@@ -166,7 +136,7 @@ class Outbound:
                 max_connections=None,  # bounded by the jobs in hand, so a dead receiver keeps nobody else waiting
                 max_keepalive_connections=20,
                 keepalive_expiry=KEEP_SECONDS,
-                network_backend=_Guard(policy),
+                network_backend=Guard(policy),
             )
         return self._pools[policy]
 
@@ -175,50 +145,16 @@ class Outbound:
         return self._verify or httpx2.create_ssl_context(trust_env=False)
 
 
-class _Guard(httpcore2.AsyncNetworkBackend):
-    """Resolves once, checks every address, connects to a checked one: a name cannot change in between."""
-
-    def __init__(self, policy: Policy) -> None:
-        self._policy = policy
-        self._network = httpcore2.AnyIOBackend()
-
-    async def connect_tcp(
-        self, host: str, port: int, timeout: float | None = None, *more: Any, **named: Any
-    ) -> httpcore2.AsyncNetworkStream:
-        addresses = await _resolved(host, port)
-        if refused := [address for address in addresses if not self._policy.permits(address)]:
-            detail = f" at {refused[0]}: name its network in `allow`" if self._policy.trusted else " not public"
-            raise RefusedAddress(f"{host}:{port} is{detail}")
-        share = timeout / len(addresses) if timeout else None
-        for address in addresses:
-            try:
-                return await self._network.connect_tcp(address, port, share, *more, **named)
-            except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as error:
-                failure = str(error) or "no connection in time"
-        raise httpcore2.ConnectError(failure)
+def _said(error: Exception) -> str:
+    return (str(error) if isinstance(error, httpcore2.ConnectError) else "") or type(error).__name__
 
 
-async def _resolved(host: str, port: int) -> list[str]:
-    try:
-        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError):
-        raise httpcore2.ConnectError("the host is not known") from None
-    return list(dict.fromkeys(str(where[0]) for *_, where in found))[:ADDRESSES]
-
-
-def _plain(ip: Address) -> Address:
-    if isinstance(ip, ipaddress.IPv6Address):
-        inner = ip.ipv4_mapped or ip.sixtofour
-        return inner or (ipaddress.IPv4Address(int(ip) & 0xFFFF_FFFF) if ip in _NAT64 else ip)
-    return ip
-
-
-async def _read(answer: httpcore2.Response) -> tuple[bytes, bool]:
+async def _read(answer: httpcore2.Response, most: int) -> tuple[bytes, bool]:
     body = bytearray()
     async for chunk in answer.aiter_stream():
         body += chunk
-        if len(body) > READ_BYTES:
-            return bytes(body[:READ_BYTES]), False  # leaving the stream closes its connection
+        if len(body) > most:
+            return bytes(body[:most]), False  # leaving the stream closes its connection
     return bytes(body), True
 
 

@@ -19,6 +19,7 @@ from worker.errors import (
     InvalidJob,
     Later,
     LeaseExpired,
+    NoPermit,
     Permanent,
     StepTimeout,
 )
@@ -139,6 +140,8 @@ def _judged(job: Job, retry: Retry, error: BaseException, draw: Callable[[], flo
     match error:
         case Interrupted():
             return Released()
+        case NoPermit():
+            return judge(job, retry, Snoozed(error.delay, keep_steps=True), draw)
         case CancelRequested():
             return Cancelled(_text(error) or "cancelled")
         case Permanent() | DeadlineExceeded():

@@ -10,7 +10,8 @@ import structlog
 from worker.beat import Chores
 from worker.bell import Bell
 from worker.breaker import Breakers
-from worker.config import Config, JobType
+from worker.children import Children
+from worker.config import Config, JobType, secret_values
 from worker.connection import connect
 from worker.context import Context
 from worker.database import DATABASE_ERRORS, Database
@@ -24,11 +25,15 @@ from worker.lease import Lease
 from worker.listener import Listener
 from worker.metrics import Metrics
 from worker.outbound import Outbound
+from worker.permits import Permits
 from worker.poller import Poller
 from worker.prune import PRUNE_SECONDS, prune
 from worker.pulse import Pulse, Rounds
 from worker.report import Reporter
+from worker.results import RESULTS_EVERY, Results
+from worker.schedule import Schedules
 from worker.settler import Settler
+from worker.timetable import Timetable
 from worker.upkeep import Rescue, every, sweep
 from worker.watchdog import Watched, place
 
@@ -45,6 +50,7 @@ class Parts:
 
     Args:
         dead: to be set when the database says that this process was declared dead.
+        schedules: names of those that it fires.
     """
 
     def __init__(
@@ -56,6 +62,7 @@ class Parts:
         *,
         me: int,
         dead: asyncio.Event,
+        schedules: Sequence[str] = (),
     ) -> None:
         self._config = config
         self._types = types
@@ -65,11 +72,17 @@ class Parts:
         self.sweeping = asyncio.Event()
         self._swept = float("-inf")
         self.outbound = Outbound()
+        self.children = Children(config.worker.processes, metrics, secret_values(config))
         self.queue = JobQueue(database.control, me, config.claimed)
+        rates = {name: (rate.limit, rate.per) for name, rate in config.rate.items()}
+        self._permits = Permits(self.queue, rates)
         self.settler = Settler(self.queue, metrics.database_error)
         self.reporter = Reporter(metrics, types, config.worker.log_slow)
         self._calls = Breakers(self.outbound, self.reporter.breaker)
+        self.timetable = Timetable(database.control, schedules)
+        self.schedules = Schedules(self.timetable, database.ways[1], config.database.search_path, metrics)
         self.gauges = Gauges(self.queue, database.control, metrics)
+        self.results = Results(database.control, metrics, {name: job.gauges for name, job in types.items()})
         metrics.slots.set(config.worker.concurrency)
 
     async def build(self) -> None:
@@ -102,6 +115,8 @@ class Parts:
             prefetch=settings.prefetch,
             graphs=[name for name, each in self._types.items() if each.kind == "steps"],
             connections=self._config.database.steps,
+            limited=[name for name, each in self._types.items() if each.limit is not None],
+            fair=[name for name, each in self._types.items() if each.fair],
         )
         self.rescue = Rescue(self.queue, self.poller)
         self.rounds = Rounds(self.poller, self.poller.slots, 3 * settings.poll + ROUND_SECONDS)
@@ -119,11 +134,15 @@ class Parts:
             self._every(PRUNE_SECONDS, self._prune),
             self.until_dead(self._every(BACKUP_POLLS * poll, self.rescue.run, self.rescue.hurry)),
         ]
+        if self.timetable.names:
+            duties.append(self.schedules.run())
         if scraped:
             duties += [
                 self._every(SAMPLE_EVERY, self.gauges.sample),
                 self._every(CHECK_EVERY, self.gauges.check_schema),
             ]
+            if self.results:
+                duties.append(self._every(RESULTS_EVERY, self.results.sample))
         return duties
 
     def watched(self, polling: "asyncio.Task[None]", lease: Lease) -> Watched:
@@ -171,6 +190,8 @@ class Parts:
             self.rescue.hurry.set()
         if chores.due is not None:
             self.bell.due(chores.due)
+        if chores.next_schedule is not None:
+            self.schedules.due(chores.next_schedule)
 
     def fence(self) -> None:
         """No confirmed beat."""
@@ -212,4 +233,5 @@ class Parts:
 
     def _context(self, jobs: Sequence[Job]) -> Context:
         settings = self._types[jobs[0].job_type].settings
-        return Context(jobs, settings, self.queue, self._database.steps, self.reporter)
+        return Context(jobs, settings, self.queue, self._database.steps, self.reporter, sender=self._calls,
+                       children=self.children, permits=self._permits)  # fmt: skip

@@ -4,8 +4,9 @@ import asyncio
 import random
 import time
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
+from functools import partial
 
 import asyncpg
 import structlog
@@ -60,6 +61,9 @@ class Poller:
         prefetch: jobs claimed beyond that, never more than finished lately: a long job must not wait here behind
             another while a neighbour is free.
         graphs: the types of kind `steps`, of which no more run at once than there are `connections`.
+        limited: types whose end frees a slot for another of their kind.
+        fair: types whose tenants take turns. Of these and of limited ones none is claimed ahead: whose turn comes would
+            wait here behind a stock of others, and a slot would be held by who only waits.
     """
 
     def __init__(
@@ -73,12 +77,16 @@ class Poller:
         prefetch: int,
         graphs: Collection[str] = (),
         connections: int | None = None,
+        limited: Collection[str] = (),
+        fair: Collection[str] = (),
     ) -> None:
         self._queue = queue
         self._executor = executor
         self._bell = bell
         self._metrics = metrics
         self._names = frozenset(graphs)
+        self._limited = frozenset(limited)
+        self._gated = self._limited | frozenset(fair)
         self._all = _Lane(concurrency, prefetch)
         self._graphs = _Lane(concurrency if connections is None else min(connections, concurrency), prefetch)
         self._cut = False  # the last look did not ask for all there may be
@@ -199,14 +207,19 @@ class Poller:
         return [name for name in self._queue.types if name not in self._names]
 
     def _start(self, call: list[Job]) -> None:
-        graph = call[0].job_type in self._names
+        name = call[0].job_type
+        graph = name in self._names
         self._all.started()
         if graph:
             self._graphs.started()
         self.in_hand += 1
         if self.in_hand == 1:
             self.begun.set()
-        self._executor.start(call, self._graph_ended if graph else self._ended)
+        ended = self._graph_ended if graph else self._ended
+        self._executor.start(call, partial(self._gated_ended, name, ended) if name in self._gated else ended)
+
+    def _gated_ended(self, name: str, ended: Callable[[End], None], end: End) -> None:
+        ended(End(False, end.frees or name in self._limited))  # no sign of pace, whatever it did
 
     def _graph_ended(self, end: End) -> None:
         passed_over = self._graphs.room() <= 0

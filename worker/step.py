@@ -41,7 +41,7 @@ LOOK_EVERY = 100  # later
 # The frame of worker.run_step in an error's context; the words around name and EXECUTE are in the server's language.
 _RUN_STEP = re.compile(r"^.*\brun_step\(bigint.*$", re.MULTILINE)
 
-_runs: Counter[tuple[str, str]] = Counter()  # by job type and step, which are declared: so many and no more
+_runs: Counter[tuple[str, str]] = Counter()  # by job type and function: so many and no more, unlike names of steps
 
 _log = structlog.get_logger()
 
@@ -210,8 +210,8 @@ def tell_left(job: Job, left: Sequence[str], **where: str) -> None:
 
 def _due(job: Job, call: Call) -> bool:
     """True when this run of a step is one after which advisory locks are looked for: asking is dear."""
-    _runs[job.job_type, call.step] += 1
-    return _runs[job.job_type, call.step] <= LOOKS or _runs[job.job_type, call.step] % LOOK_EVERY == 0
+    _runs[job.job_type, call.function] += 1
+    return _runs[job.job_type, call.function] <= LOOKS or _runs[job.job_type, call.function] % LOOK_EVERY == 0
 
 
 def _marked(error: BaseException) -> bool:

@@ -163,6 +163,7 @@ async def _parts(dsn: str, config: Config, connection: Any) -> "AsyncIterator[tu
             yield parts, outcomes
         finally:
             settling.cancel()
+            await parts.children.close()
             await parts.outbound.close()
             await parts.queue.leave()
     finally:

@@ -68,6 +68,7 @@ begin
       update worker.job_queue j set status = 'skipped', finish_reason = 'expired', queued = false, parked = false,
         held_key = null, finished_at = instant
       where j.id = held.id and j.status = 'pending' and j.started_at is null;
+      if found then perform worker.note_waiting('expired', array[held.id]); end if;
       delete from worker.kept k where k.job_id = held.id;
     elsif mode = 'refuse' or (mode = 'replace' and not waiting) then
       raise exception 'job % already holds the unique key "%" of %', held.id, job.unique_key, job.job_type
@@ -76,7 +77,10 @@ begin
       update worker.job_queue j set payload = job.payload, priority = job.priority, scheduled_at = job.scheduled_at,
         queued = true, parked = false
       where j.id = held.id and j.status = 'pending' and j.started_at is null;
-      if found then return held.id; end if;
+      if found then
+        perform worker.note_waiting('replaced', array[held.id], job.enqueued_by);
+        return held.id;
+      end if;
     elsif not waiting or (job.priority >= held.priority and job.scheduled_at >= held.scheduled_at) then
       return held.id;
     else
@@ -176,6 +180,9 @@ declare
   concurrency_template text;
   coalesce_template text;
   producers text[];
+  audited boolean;
+  gated boolean;
+  follows boolean := new.enqueued_by = 'worker_owner';
   payload_tenant text := new.payload ->> 'tenant_id';
   is_app boolean := pg_has_role(new.enqueued_by, 'worker_enqueue', 'member');
   acting text;
@@ -184,9 +191,10 @@ begin
   -- One query and, for a plain row, no call of ours: each is up to a tenth of its processor time (decision 0014). So the
   -- clock is worker.now() written out, and the tenant, where there is no JWT, is worker.tenant_of() written out.
   select (select coalesce(c.at, statement_timestamp() + c.shift) from worker.clock c), t.priority, t.max_attempts, t.expires,
-    t.unique_while, t.on_conflict, t.unique_key, t.concurrency_key, t.coalesce_key, t.producers
+    t.unique_while, t.on_conflict, t.unique_key, t.concurrency_key, t.coalesce_key, t.producers, t.audit,
+    t.fair or t.limits <> '{}' or t.backlog is not null
   into instant, declared_priority, declared_attempts, lifetime,
-    held_while, mode, unique_template, concurrency_template, coalesce_template, producers
+    held_while, mode, unique_template, concurrency_template, coalesce_template, producers, audited, gated
   from worker.job_type t where t.name = new.job_type;
   instant := case when found then coalesce(instant, statement_timestamp()) else worker.now() end;
   if is_app and coalesce(current_setting('request.jwt.claims', true), '') = '' then
@@ -219,7 +227,7 @@ begin
     end if;
     new.on_conflict := null;
   end if;
-  if new.enqueued_by = 'worker_owner' then
+  if follows then
     new.parent_id := coalesce(new.parent_id, nullif(current_setting('worker.parent', true), '')::bigint);
     new.enqueued_by := coalesce(nullif(current_setting('worker.enqueuer', true), ''), new.enqueued_by);
   end if;
@@ -239,6 +247,12 @@ begin
       perform set_config('worker.holder', holder_id::text, true);  -- worker.enqueue reads it
       return null;
     end if;
+  end if;
+  if gated and new.status = 'pending' then
+    new := worker.gated(new, instant, follows);
+  end if;
+  if audited then
+    perform set_config('worker.audit', 'on', true);  -- worker.note_insert is called for it
   end if;
   return new;
 end

@@ -86,12 +86,14 @@ declare
   job worker.job_queue;
   acting text := worker.tenant_of(new.enqueued_by);
   is_app boolean := pg_has_role(new.enqueued_by, 'worker_enqueue', 'member');
+  admitted record;
   stem text := left(gen_random_uuid()::text, 24);  -- ids of one call differ in their end: drawing each is a third of all
   start bigint := x'800000000000'::bigint + (random() * x'400000000000'::bigint)::bigint;
 begin
   select * into declared from worker.job_type t where t.name = new.job_type;
   -- Keys are met, and follow-ups find their parent, row by row.
-  if coalesce(declared.unique_key, declared.concurrency_key, declared.coalesce_key) is not null or who = 'worker_owner' then
+  if coalesce(declared.unique_key, declared.concurrency_key, declared.coalesce_key, declared.limits -> 'rate' ->> 'key') is not null
+     or who = 'worker_owner' then
     return new;
   end if;
   new.added := 0;
@@ -113,10 +115,15 @@ begin
   tries := coalesce(declared.max_attempts, 5::smallint);
   expiry := instant + declared.expires;
   held_while := coalesce(declared.unique_while, 'waiting');
+  if declared.audit then
+    perform set_config('worker.audit', 'on', true);  -- worker.note_insert is called for it
+  end if;
+  admitted := worker.admit(kind, declared.backlog, declared.limits, cardinality(new.payloads), true);
   insert into worker.job_queue (job_type, payload, tenant_id, correlation_id, created_at, scheduled_at, priority,
-    max_attempts, expires_at, traceparent, source, enqueued_by, unique_while)
-  select kind, p, coalesce(p ->> 'tenant_id', acting), stem || to_hex(start + n), instant, instant, rank, tries, expiry,
-    trace, origin, who, held_while
+    max_attempts, expires_at, traceparent, source, enqueued_by, unique_while, fair)
+  select kind, p, coalesce(p ->> 'tenant_id', acting), stem || to_hex(start + n), instant,
+    case when n > admitted.on_time then instant + admitted.later else instant end, rank, tries, expiry,
+    trace, origin, who, held_while, coalesce(declared.fair, false)
   from unnest(new.payloads) with ordinality as p (p, n);
   get diagnostics new.added = row_count;
   return new;

@@ -59,7 +59,8 @@ begin
     job.unique_key := coalesce(job.unique_key, worker.fill(declared.unique_key, job));
     job.concurrency_key := coalesce(job.concurrency_key, worker.fill(declared.concurrency_key, job));
     if (job.unique_key is null and declared.unique_key is not null)
-       or (job.concurrency_key is null and declared.concurrency_key is not null) then
+       or (job.concurrency_key is null and declared.concurrency_key is not null)
+       or (worker.fill(declared.limits -> 'rate' ->> 'key', job) is null and declared.limits -> 'rate' ->> 'key' is not null) then
       raise exception 'job % still cannot run: %', job.id, job.errors -> -1 ->> 'message'
         using errcode = 'WK020', hint = 'Enqueue a new one with a payload that has what the keys of its type need.';
     end if;
@@ -194,6 +195,7 @@ begin
   delete from worker.job_event e where e.job_id = any (page);
   if after = 0 then
     perform worker.prune_processes(instant - interval '1 day');
+    perform worker.forget_rates();
   end if;
 end
 $$;
@@ -224,15 +226,16 @@ begin
   from (
     select 1 as rank, x.* from worker.explain_state(job, worker.now()) x
     union all select 2, x.* from worker.explain_type(job) x
-    union all select 3, x.* from worker.explain_key(job) x
-    union all select 4, 'should_run_now', format('It is due since %s; %s. A free daemon takes it at its next look.',
+    union all select 3, x.* from worker.explain_limit(job) x
+    union all select 4, x.* from worker.explain_key(job) x
+    union all select 5, 'should_run_now', format('It is due since %s; %s. A free daemon takes it at its next look.',
       worker.ago(worker.now() - job.scheduled_at), worker.explain_line(job))) e
   where e.code is not null
   order by e.rank limit 1;
 end
 $$;
 comment on function worker.explain_job(bigint) is
-  'Why a job is where it is: a code (running, done, expired, scheduled_later, retry_backoff, type_paused, type_disabled, no_worker_for_type, no_worker_alive, concurrency_key_busy, should_run_now) and a sentence for people';
+  'Why a job is where it is: a code (running, done, expired, scheduled_later, retry_backoff, type_paused, type_disabled, no_worker_for_type, no_worker_alive, type_limit, rate_limited, concurrency_key_busy, should_run_now) and a sentence for people';
 
 create or replace function worker.ago(span interval) returns text
 language sql immutable set search_path = pg_catalog, pg_temp
@@ -263,6 +266,9 @@ begin
       case when job.cancel_requested_at is not null then '; it was asked to end' end,
       case when exists (select from worker.process p where p.id = job.claimed_by and p.dead_at is not null)
            then '; that process is dead, another takes the job over' end, '.');
+  elsif job.scheduled_at > instant and job.phase = 'rate' then
+    code := 'rate_limited';
+    sentence := format('Its type starts at a rate, and there was no token: it is booked for %s, in %s.', job.scheduled_at, away);
   elsif job.scheduled_at > instant and job.started_at is not null and job.attempt > 0 then
     code := 'retry_backoff';
     sentence := format('Attempt %s of %s failed (%s); the next one is due in %s.', job.attempt, job.max_attempts,
@@ -307,6 +313,24 @@ end
 $$;
 comment on function worker.explain_type(worker.job_queue) is 'What its type and the daemons say; part of worker.explain_job';
 
+create or replace function worker.explain_limit(job worker.job_queue, out code text, out sentence text)
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  slots bigint;
+  taken bigint[];
+begin
+  select count(*) filter (where s.slot > 0), array_agg(s.job_id order by s.job_id) filter (where s.job_id is not null) into slots, taken
+  from worker.type_slot s where s.job_type = job.job_type;
+  if slots > 0 and cardinality(taken) >= slots then
+    code := 'type_limit';
+    sentence := format('As many jobs of %s run as its limit of %s allows: %s. Each one''s end lets another start.', job.job_type,
+      slots, array_to_string(taken[:5], ', ') || case when cardinality(taken) > 5 then ' …' else '' end);
+  end if;
+end
+$$;
+comment on function worker.explain_limit(worker.job_queue) is 'Whether the running limit of its type is reached; part of worker.explain_job';
+
 create or replace function worker.explain_key(job worker.job_queue, out code text, out sentence text)
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
@@ -342,6 +366,8 @@ language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   rows tid[];
+  slots tid[];
+  jobs worker.claimed[];
 begin
   perform worker.enter(me, batch);
   rows := array(
@@ -349,8 +375,20 @@ begin
     where q.id = claim_job.id and q.queued and q.scheduled_at <= worker.now() and not t.paused and t.enabled
       and (q.expires_at is null or q.expires_at > worker.now())
     for no key update of q);
-  rows := worker.take_keys(rows);
-  return query select * from unnest(worker.start(rows, me, batch, worker.now()));
+  slots := array(
+    select slot from worker.job_queue j join worker.job_type t on t.name = j.job_type
+    cross join lateral unnest(worker.take_slots(t.name, 1, '{}')) slot
+    where j.ctid = any (rows) and t.limits ? 'running');
+  if slots = '{}' and exists (
+    select from worker.job_queue j join worker.job_type t on t.name = j.job_type and t.limits ? 'running'
+    where j.ctid = any (rows)) then
+    return;
+  end if;
+  rows := worker.ration(worker.take_keys(rows), 1);
+  perform worker.stand_in(slots, rows);
+  jobs := worker.start(rows, me, batch, worker.now());
+  perform worker.note_claims(me, jobs);
+  return query select * from unnest(jobs);
 end
 $$;
 comment on function worker.claim_job(bigint, bigint, bigint) is
@@ -361,9 +399,9 @@ revoke all on function worker.claim_job(bigint, bigint, bigint), worker.caller()
   worker.reopen(worker.job_queue, timestamptz), worker.retry_failed(text, bigint, integer, boolean), worker.pause(text),
   worker.resume(text), worker.set_paused(text, boolean), worker.prune(jsonb, bigint, integer), worker.prune_processes(timestamptz),
   worker.explain_job(bigint), worker.ago(interval), worker.explain_state(worker.job_queue, timestamptz),
-  worker.explain_type(worker.job_queue), worker.explain_key(worker.job_queue), worker.explain_line(worker.job_queue) from public;
+  worker.explain_type(worker.job_queue), worker.explain_limit(worker.job_queue), worker.explain_key(worker.job_queue), worker.explain_line(worker.job_queue) from public;
 grant execute on function worker.retry(bigint, boolean), worker.retry_failed(text, bigint, integer, boolean), worker.pause(text),
   worker.resume(text) to worker_operate;
 grant execute on function worker.prune(jsonb, bigint, integer) to worker_run;
 grant execute on function worker.explain_job(bigint), worker.ago(interval), worker.explain_state(worker.job_queue, timestamptz),
-  worker.explain_type(worker.job_queue), worker.explain_key(worker.job_queue), worker.explain_line(worker.job_queue) to worker_read;
+  worker.explain_type(worker.job_queue), worker.explain_limit(worker.job_queue), worker.explain_key(worker.job_queue), worker.explain_line(worker.job_queue) to worker_read;

@@ -171,14 +171,29 @@ declare
   instant timestamptz := worker.now();  -- once: it is not inlined, and would be called several times for each row
   found_rows tid[];
   keyed boolean;
+  audited boolean;
+  gated boolean;
+  rated boolean := false;
+  fair boolean := false;
+  again boolean := false;
+  soon boolean := false;
+  slots tid[];
   mine tid[];
 begin
+  with kinds as materialized (
+    select bool_or(t.audit) as audited, coalesce(bool_or(t.fair or t.limits <> '{}'), false) as gated
+    from worker.job_type t where t.name = any (types)
+  )
   select coalesce(array_agg(picked.ctid), '{}'), coalesce(bool_or(picked.keyed), false),
+         (select k.audited from kinds k), (select k.gated from kinds k),
          pg_snapshot_xmin(pg_current_snapshot())::text::bigint, pg_snapshot_xmax(pg_current_snapshot())::text::bigint
-  into found_rows, keyed, claim.xmin, claim.xmax
+  into found_rows, keyed, audited, gated, claim.xmin, claim.xmax
   from (
     select hit.ctid, hit.keyed
-    from (select l.job_type, l.priority from worker.lines(types) l order by l.priority, random()) line
+    from (
+      select l.job_type, l.priority from worker.lines(types) l
+      where not (select k.gated from kinds k)
+      order by l.priority, random()) line
     cross join lateral (
       select q.ctid, q.concurrency_key is not null as keyed from worker.job_queue q
       where q.queued and q.job_type = line.job_type and q.priority = line.priority and q.scheduled_at <= instant
@@ -187,14 +202,27 @@ begin
       limit n for no key update skip locked) hit
     limit n) picked;
 
+  if gated then
+    select p.rows, p.slots, p.rated, p.fair, p.again, p.soon into found_rows, slots, rated, fair, again, soon
+    from worker.pick(types, n, instant) p;
+    keyed := exists (select from worker.job_queue j where j.ctid = any (found_rows) and j.concurrency_key is not null);
+  end if;
   perform worker.enter(me, batch, cardinality(found_rows) > 0);
   mine := case when keyed then worker.take_keys(worker.go_along(found_rows, instant)) else found_rows end;
-  parked := cardinality(found_rows) - cardinality(mine);
+  if rated then
+    mine := worker.ration(mine, n);
+  end if;
+  if cardinality(slots) > 0 then
+    perform worker.stand_in(slots, mine);
+  end if;
+  parked := cardinality(found_rows) - cardinality(mine) + again::integer;
   if keyed then
     mine := worker.join_calls(mine);
   end if;
   if cardinality(mine) > 0 then
     jobs := worker.start(mine, me, batch, instant);
+    if fair then jobs := worker.in_turn(jobs); end if;
+    if audited then perform worker.note_claims(me, jobs); end if;
   end if;
   if cardinality(mine) > 0 and exists (select from worker.kept) then
     delete from worker.kept k where k.id = any (array(
@@ -203,11 +231,14 @@ begin
   jobs := coalesce(jobs, '{}');
   if cardinality(found_rows) < n then
     next_due := worker.next_due(types);
+    if soon then
+      next_due := least(coalesce(next_due, 0.02), 0.02);
+    end if;
   end if;
 end
 $$;
 comment on function worker.claim(bigint, bigint, text[], integer) is
-  'Claims up to n due rows of the given types for process me under its call number batch. Also answers how many rows were parked, the snapshot''s xmin and xmax, and, when the batch is short, seconds until the next row is due';
+  'Claims up to n due rows of the given types for process me under its call number batch. Also answers how many rows were parked or put off (look again at once), the snapshot''s xmin and xmax, and, when the batch is short, seconds until the next row is due';
 
 create or replace function worker.unclaim(me bigint, batch bigint) returns integer
 language plpgsql security definer

@@ -99,10 +99,12 @@ as $$
 begin
   strays := exists (select from worker.kept);  -- of the locked table nothing is known, of this one it is
   strays := strays or exists (select from worker.job_queue q where q.parked)
-    or exists (select from worker.job_queue q where (q.queued or q.parked) and q.expires_at <= worker.now());
+    or exists (select from worker.job_queue q where (q.queued or q.parked) and q.expires_at <= worker.now())
+    or exists (select from worker.type_slot s where s.job_id is not null
+      and (select j.status from worker.job_queue j where j.id = s.job_id) is distinct from 'running');
   orphans := exists (select from worker.process p where p.dead_at is not null and p.emptied_at is null);
   select date_part('epoch', min(first.scheduled_at) - worker.now()) into due
-  from worker.lines(types) l
+  from worker.lines(worker.open_types(types)) l
   cross join lateral (
     select q.scheduled_at from worker.job_queue q
     where q.queued and q.job_type = l.job_type and q.priority = l.priority
@@ -112,7 +114,7 @@ exception when lock_not_available then
 end
 $$;
 comment on function worker.chores(text[]) is
-  'What there is to do for whoever looks: strays for worker.sweep, orphans for worker.rescue, and in how many seconds the first pending row of these types is due (below zero: it is overdue). Reads an index entry each';
+  'What there is to do for whoever looks: strays for worker.sweep, orphans for worker.rescue, and in how many seconds the first pending row of these types is due (below zero: it is overdue), but for types whose limit is reached. Reads an index entry each';
 
 create or replace function worker.leave(me bigint) returns void
 language sql volatile security definer set search_path = pg_catalog, pg_temp set enable_seqscan = off set jit = off

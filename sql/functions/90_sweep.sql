@@ -4,25 +4,31 @@ create or replace function worker.sweep() returns integer
 language plpgsql security definer set search_path = pg_catalog, pg_temp set lock_timeout = '250ms'
 as $$
 begin
-  return worker.sweep_kept() + worker.sweep_expired() + worker.sweep_parked();
+  return worker.sweep_kept() + worker.sweep_expired() + worker.sweep_parked() + worker.sweep_slots();
 end
 $$;
 comment on function worker.sweep() is
-  'Turns notes that outlived the start of their job into jobs, ends expired rows and queues parked heads whose key is free; answers with how many rows it touched';
+  'Turns notes that outlived the start of their job into jobs, ends expired rows, queues parked heads whose key is free and frees slots whose job does not run; answers with how many rows it touched';
 
 create or replace function worker.sweep_expired() returns integer
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
-  ended integer;
+  ended bigint[];
 begin
-  update worker.job_queue j set status = 'skipped', finish_reason = 'expired', queued = false, parked = false,
-    held_key = null, finished_at = worker.now()
-  where j.ctid = any (array(
-    select q.ctid from worker.job_queue q where (q.queued or q.parked) and q.expires_at <= worker.now()
-    order by q.expires_at limit 1000 for no key update skip locked));
-  get diagnostics ended = row_count;
-  return ended;
+  with gone as (
+    update worker.job_queue j set status = 'skipped', finish_reason = 'expired', queued = false, parked = false,
+      held_key = null, finished_at = worker.now()
+    where j.ctid = any (array(
+      select q.ctid from worker.job_queue q where (q.queued or q.parked) and q.expires_at <= worker.now()
+      order by q.expires_at limit 1000 for no key update skip locked))
+    returning j.id
+  )
+  select array_agg(g.id) into ended from gone g;
+  if ended is not null then
+    perform worker.note_waiting('expired', ended);
+  end if;
+  return coalesce(cardinality(ended), 0);
 end
 $$;
 comment on function worker.sweep_expired() is 'Ends up to 1,000 expired pending rows: skipped / expired';

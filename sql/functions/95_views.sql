@@ -6,6 +6,7 @@ select
   case
     when j.status <> 'pending' then j.status
     when j.parked then 'behind its key'
+    when j.scheduled_at > worker.now() and j.phase = 'rate' then 'behind its rate'
     when j.scheduled_at > worker.now() and j.started_at is null then 'scheduled'
     when j.started_at is null then 'waiting'
     when j.attempt = 0 then 'snoozed'

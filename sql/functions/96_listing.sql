@@ -80,7 +80,9 @@ begin atomic
         when t.paused then 'paused'
         when not t.enabled then 'disabled'
         when q.parked then 'parked'
+        when q.scheduled_at <= worker.now() and not q.job_type = any ((select worker.open_types(types))::text[]) then 'limited'
         when q.scheduled_at <= worker.now() then 'claimable'
+        when q.phase = 'rate' then 'rated'
         when q.started_at is null then 'scheduled'
         when q.snoozes > 0 and q.attempt = 0 then 'snoozed'
         else 'retry' end as reason,
@@ -95,10 +97,10 @@ begin atomic
       where j.claimed_by = me and j.finished_at is not null group by j.status) d),
     (select coalesce(jsonb_object_agg(o.reason, o.jobs), '{}') from open o),
     (select extract(epoch from min(o.due) - worker.now())::double precision from open o
-     where o.reason in ('retry', 'snoozed'));
+     where o.reason in ('retry', 'snoozed', 'rated'));
 end;
 comment on function worker.remains(bigint, text[]) is
-  'For a drain: the jobs that process me brought to their end, by status; those not at their end, by the reason why a daemon of these types does not run them now; seconds until the next retry or snooze is due';
+  'For a drain: the jobs that process me brought to their end, by status; those not at their end, by the reason why a daemon of these types does not run them now; seconds until the next retry, snooze or start at a rate is due';
 
 -- Rights. What people read, and what the daemon's drain reads.
 revoke all on function worker.list_jobs(text, text, text, bigint, integer), worker.show_job(bigint), worker.status(),

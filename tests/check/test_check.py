@@ -227,3 +227,58 @@ class TestVerb:
         cli.config.write_text("environment = 1\n", encoding="utf-8")
         broken = await cli("check", "--config-only", "--json")
         assert (broken.code, broken.value["ok"]) == (1, False)
+
+
+SCHEDULE = '[schedule.nightly]\ncron = "@daily"\njob = "fine"\nfor_each = "{}"\n'
+
+
+FOR_EACH = (
+    (None, "clubs", "there is no function clubs"),
+    (None, "nowhere.clubs", "there is no function nowhere.clubs"),
+    ("clubs() returns integer", "clubs", "clubs is not set-returning"),
+    ("clubs(n integer) returns setof integer", "clubs", "clubs cannot be called without arguments"),
+    ("clubs() returns setof integer", "clubs", None),
+    ("clubs(n integer default 1) returns setof integer", "public.clubs", None),
+)
+
+
+class TestSchedules:
+    async def look(self, dsn: str, folder: Path, for_each: str = "clubs") -> list[Finding]:
+        found = await examine(configured(folder, dsn, JOBS + SCHEDULE.format(for_each)))
+        return [each for each in found if each.subject == "schedules"]
+
+    @pytest.mark.parametrize("case", FOR_EACH)
+    async def test_for_each(self, dsn: str, tmp_path: Path, case: tuple[str | None, str, str | None]) -> None:
+        function, for_each, said = case
+        if function:
+            connection = await asyncpg.connect(dsn)
+            await connection.execute(f"create function {function} language sql as 'select 1'")
+            await connection.close()
+        (found,) = await self.look(dsn, tmp_path, for_each)
+        wanted = f"schedule.nightly.for_each: {said}" if said else "1 schedule, with what they name"
+        assert (found.level, found.said) == ("fault" if said else "ok", wanted)
+
+    async def test_for_each_that_this_login_may_not_call(
+        self, dsn: str, tmp_path: Path, connection: asyncpg.Connection
+    ) -> None:
+        name = f"runner_{uuid.uuid4().hex[:8]}"
+        await connection.execute(
+            f"create role {name} login in role worker_run;"
+            "create function clubs() returns setof integer language sql as 'select 1';"
+            "revoke all on function clubs() from public"
+        )
+        try:
+            config = configured(tmp_path, dsn.replace("postgres@", f"{name}@"), JOBS + SCHEDULE.format("clubs"))
+            found = [each.said for each in await examine(config) if each.subject == "schedules"]
+            assert found == [f"schedule.nightly.for_each: {name} may not execute clubs"]
+        finally:
+            await connection.execute(f"drop owned by {name}; drop role {name}")
+
+    async def test_one_that_fails_is_told(self, dsn: str, tmp_path: Path, connection: asyncpg.Connection) -> None:
+        await connection.execute("create function clubs() returns setof integer language sql as 'select 1'")
+        cli = Cli(tmp_path, dsn)
+        write_config(tmp_path, JOBS + SCHEDULE.format("clubs"))
+        assert (await cli("migrate")).code == 0
+        await connection.execute("update worker.schedule set error = 'E'")
+        (found,) = await self.look(dsn, tmp_path)
+        assert (found.level, found.said) == ("warning", "the last run of nightly came to nothing: E")

@@ -6,7 +6,7 @@ import asyncpg
 import pytest
 
 from tests.cli.support import Cli
-from tests.heart import enqueue
+from tests.heart import declare, enqueue
 
 
 async def test_enqueue_prints_the_id(cli: Cli, connection: asyncpg.Connection) -> None:
@@ -93,6 +93,17 @@ async def test_show_has_steps_errors_and_events(cli: Cli, connection: asyncpg.Co
     assert "✓ second |" in text
     assert "attempt 2" in text
     assert "cancel by" in text
+
+
+async def test_show_tells_each_transition_of_an_audited_job(cli: Cli, connection: asyncpg.Connection) -> None:
+    await declare(connection, {"name": "watched", "audit": True})
+    job = await enqueue(connection, "watched")
+    me = await connection.fetchval("select worker.register('h', 1, '0', '{watched}', 1, '1 h')")
+    await connection.fetch("select * from worker.claim($1, 1, '{watched}', 1)", me)
+    text = (await cli("show", str(job))).out
+    who = await connection.fetchval("select session_user")
+    assert f"enqueued by {who} to=pending" in text
+    assert f"claimed by {who} pending → running claim=1 attempt=1 process={me}" in text
 
 
 @pytest.mark.parametrize("number", ["12345678901234567890123", "1" * 5_000])

@@ -85,3 +85,20 @@ def test_any_other_process_goes_on_as_it_is() -> None:
     before = os.getpid()
     step_aside()
     assert os.getpid() == before
+
+
+def test_the_children_of_the_pool_are_not_its_to_reap() -> None:
+    program = (
+        "import asyncio\nfrom tests.sample_calls import die, mine\nfrom worker import ChildDied\n"
+        "from worker.children import Children\nfrom worker.metrics import Metrics\n"
+        "async def main():\n"
+        "    pool = Children(2, Metrics())\n"
+        "    answers = await asyncio.gather(*(pool.call(mine, n) for n in range(20)))\n"
+        "    print([given for _, given in answers] == [*range(20)])\n"
+        "    try:\n        await pool.call(die, 'exit')\n"
+        "    except ChildDied as error:\n        print('exit code 3' in str(error))\n"
+        "    await pool.close()\n"
+        "asyncio.run(main())"
+    )
+    code, said = ends(start(program))
+    assert (code, [line for line in said.splitlines() if "child.died" not in line]) == (0, ["True", "True"])

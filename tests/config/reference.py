@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from typing import Any
 
 from worker.config import config_schema
-from worker.config.advice import UNBUILT_KEYS, UNBUILT_TABLES
 
 Schema = dict[str, Any]
 
@@ -28,7 +27,6 @@ force, without secrets.
 """
 
 _TOP = "The top of the file"
-_UNBUILT = {(_TOP, name) for name in UNBUILT_TABLES} | {("`[job.NAME]`", name) for name in UNBUILT_KEYS}
 
 _PLAIN = {"integer": "whole number", "number": "number", "boolean": "true or false", "object": "table"}
 
@@ -43,8 +41,7 @@ def _section(title: str, section: Schema, models: Schema, done: set[str]) -> Ite
     yield f"## {title}\n\n{section['description']}\n\n| key | type | default | meaning |\n| --- | --- | --- | --- |"
     for name, value in section["properties"].items():
         required = name in section.get("required", ())
-        later = " *Not built yet.*" if (title, name) in _UNBUILT else ""
-        yield f"| `{name}` | {_type(value)} | {_default(value, required)} | {_meaning(value, models)}{later} |"
+        yield f"| `{name}` | {_type(value)} | {_default(value, required)} | {_meaning(value, models)} |"
     yield ""
     for name, value in section["properties"].items():
         model, place = _inner(value)

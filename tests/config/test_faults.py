@@ -82,6 +82,8 @@ CASES = {
     "rate": ('[rate.x]\nper = "1m"', "2: rate.x.limit: missing"),
     "rate name": ('[rate.X]\nlimit = 1\nper = "1m"', f"2: rate.X: {NAME}"),
     "cron": (JOB + '[schedule.s]\njob = "a"\ncron = "2am"', "6: schedule.s.cron: must be five fields such as"),
+    "cron, out of range": (DAILY.replace("0 2 *", "60 2 *"), "4: schedule.s.cron: is no cron: bad minute"),
+    "cron, never": (DAILY.replace("0 2 * *", "0 2 31 2"), "4: schedule.s.cron: is no cron: bad day-of-month"),
     "zone": (DAILY.replace("[job", 'zone = "Mars/X"\n[job'), "5: schedule.s.zone: must be a time zone such as"),
     "payload": (DAILY.replace("[job", 'payload = { a = "\\u0000" }\n[job'), "5: schedule.s.payload: must not hold the"),
     "for_each": (DAILY.replace("[job", 'for_each = "f()"\n[job'), f"5: schedule.s.for_each: {FUNCTION}"),

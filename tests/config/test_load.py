@@ -147,6 +147,7 @@ def test_declaration(tmp_path: Path) -> None:
         "expires": 172_800.0,
         "deadline": None,
         "audit": False,
+        "fair": False,
         "coalesce_key": None,
         "then": [],
         "then_failed": [],
@@ -220,13 +221,6 @@ def test_nothing_changes_after_loading(tmp_path: Path) -> None:
         ('[job.a]\npython = "m:f"\ndeadline = "1m"', {}, "2: job.a.timeout: longer than the deadline"),
         ('[job.a]\npython = "m:f"\nretry = { max = "1s" }', {}, "4: job.a.retry: first is longer than max"),
         ('[job.a]\nhttp = "http://x/"\nheaders = { A = "{id}" }', {}, "4: job.a.headers.A: placeholders do not count"),
-        ('[job.a]\npython = "m:f"\nlimit = 3', {}, "4: job.a.limit: not built yet: it does nothing"),
-        ('[job.a]\npython = "m:f"\nfair = true', {}, "4: job.a.fair: not built yet"),
-        ('[job.a]\npython = "m:f"\naudit = true', {}, "4: job.a.audit: not built yet"),
-        ('[job.a]\npython = "m:f"\nbacklog = { max = 1 }', {}, "4: job.a.backlog: not built yet"),
-        ('[job.a]\npython = "m:f"\nrate = { limit = 1, per = "1s" }', {}, "4: job.a.rate: not built yet"),
-        ('[rate.r]\nlimit = 1\nper = "1s"', {}, "2: rate.r: not built yet"),
-        ('[job.a]\npython = "m:f"\n[schedule.s]\njob = "a"\ncron = "@daily"', {}, "4: schedule.s: not built yet"),
     ],
 )
 def test_warnings(text: str, environ: dict[str, str], expected: str, tmp_path: Path) -> None:

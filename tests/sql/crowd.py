@@ -51,7 +51,17 @@ PRESENT = f"""
       union all select n, 'graph', 'running', false, null, null, {ME} + n % 2 from generate_series(1, 400) n
       union all select n, 'keyed', 'pending', false, 'free ' || n, null, null from generate_series(1, 40) n
       union all select n, 'called', 'pending', n > 1, 'coalesce ' || n % 2, null, null from generate_series(1, 2000) n
-      union all select n, 'held', 'pending', false, null, 'held ' || n, null from generate_series(1, 2000) n) made;
+      union all select n, 'held', 'pending', false, null, 'held ' || n, null from generate_series(1, 2000) n
+      union all select n, 'few', 'pending', false, null, null, null from generate_series(1, 2000) n
+      union all select n, 'few', 'running', false, null, null, {ME} from generate_series(1, 10) n
+      union all select n, 'rated', 'pending', false, null, null, null from generate_series(1, 2000) n) made;
+    update worker.type_slot s set job_id = j.id
+    from (select id, row_number() over () as n from worker.job_queue where job_type = 'few' and status = 'running') j
+    where s.slot = j.n;
+    insert into worker.job_queue (job_type, priority, scheduled_at, max_attempts, correlation_id, unique_while,
+      created_at, tenant_id, fair)
+    select 'turn', 100, now() - interval '1 s', 5, n::text, 'waiting', now(), 't' || n % 200, true
+    from generate_series(1, 4000) n;
     insert into worker.key_slot (key, job_id)
     select concurrency_key, id from worker.job_queue where status = 'running' and concurrency_key is not null;
     insert into worker.job_step (job_id, name, status, claim, tags)
@@ -68,7 +78,7 @@ BOTH = "in ('worker.job_queue'::regclass, 'worker.job_step'::regclass)"
 STATISTICS = f"update pg_class set reltuples = {{tuples}}, relpages = {{pages}} where oid {BOTH}"
 FORGET = f"delete from pg_statistic where starelid {BOTH}"
 
-ANALYZE = "analyze worker.job_queue, worker.job_step, worker.kept, worker.key_slot, worker.job_type"
+ANALYZE = "analyze worker.job_queue, worker.job_step, worker.kept, worker.key_slot, worker.type_slot, worker.job_type"
 
 STATES = {
     "as it was when all was finished": "select",
@@ -88,12 +98,16 @@ async def crowd(db: asyncpg.Connection) -> None:
         "called": {"coalesce_key": "{line}"},
         "held": {"unique_key": "held {n}"},
         "graph": {"then": ["quiet"], "announces": "tags"},
+        "few": {"limit": 20},
+        "rated": {"rate": {"limit": 5, "per": 60, "key": "{k}"}},
+        "turn": {"fair": True},
+        "bounded": {"backlog": {"max": 100, "then": "refuse"}},
     }.items():
         await queue.declare(name, **keys)
     for name in ("quiet", "busy", "paused"):
         await queue.declare(name)
     await db.execute("update worker.job_type set paused = true where name = 'paused'")
-    for table in ("job_queue", "job_step", "kept", "key_slot", "job_type"):
+    for table in ("job_queue", "job_step", "kept", "key_slot", "job_type", "type_slot", "rate"):
         await db.execute(f"alter table worker.{table} set (autovacuum_enabled = false)")
     await db.execute(PAST)
     await db.execute("analyze worker.job_queue, worker.job_step, worker.job_type")

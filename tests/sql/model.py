@@ -9,10 +9,10 @@ FINAL = {"completed", "skipped", "failed", "cancelled"}
 TYPES = {
     "plain": {},
     "waiting": {"unique_key": "{u}"},
-    "active": {"unique_key": "{u}", "unique_while": "active"},
-    "line": {"concurrency_key": "{c}"},
-    "both": {"unique_key": "{u}", "concurrency_key": "{c}", "expires": 30},
-    "theirs": {"unique_key": "{u}", "producers": ["app", "tenant"]},
+    "active": {"unique_key": "{u}", "unique_while": "active", "audit": True},
+    "line": {"concurrency_key": "{c}", "audit": True},
+    "both": {"unique_key": "{u}", "concurrency_key": "{c}", "expires": 30, "audit": True},
+    "theirs": {"unique_key": "{u}", "producers": ["app", "tenant"], "audit": True},
 }
 
 
@@ -90,6 +90,15 @@ PROMISES = {
     "a running job belongs to a process that lives": """
         select j.id from worker.job_queue j left join worker.process p on p.id = j.claimed_by and p.dead_at is null
         where j.status = 'running' and p.id is null""",
+    "each transition of an audited job begins where the last one ended": """
+        select h.* from (select *, lag(to_status) over (partition by job_id order by id) as before
+                         from worker.history where to_status is not null) h
+        join worker.job_type t on t.name = h.job_type and t.audit
+        where h.from_status is distinct from h.before""",
+    "the last transition of an audited job is its status": """
+        select j.id, j.status from worker.job_queue j join worker.job_type t on t.name = j.job_type and t.audit
+        where j.status is distinct from (select h.to_status from worker.history h
+          where h.job_id = j.id and h.to_status is not null order by h.id desc limit 1)""",
 }
 STRANDED = """
     select p.id from worker.job_queue p

@@ -381,6 +381,22 @@ class TestExplain:
         code, sentence = await self.explain(queue, job)
         assert (code, "boom" in sentence, "60.0 s" in sentence) == ("retry_backoff", True, True)
 
+    async def test_rate_limited(self, queue: Queue) -> None:
+        await queue.declare("report", rate={"limit": 1, "per": 90})
+        job = [await queue.enqueue("report") for _ in range(2)][1]
+        await queue.claim()
+        code, sentence = await self.explain(queue, job)
+        assert (code, "in 90.0 s" in sentence) == ("rate_limited", True)
+        assert await queue.db.fetchval("select label from worker.jobs where id = $1", job) == "behind its rate"
+
+    async def test_type_limit(self, queue: Queue) -> None:
+        await queue.declare("report", limit=2)
+        *running, job = [await queue.enqueue("report") for _ in range(3)]
+        assert (await self.explain(queue, job))[0] == "should_run_now"
+        await queue.claim()
+        code, sentence = await self.explain(queue, job)
+        assert (code, f"its limit of 2 allows: {running[0]}, {running[1]}" in sentence) == ("type_limit", True)
+
     async def test_type_paused(self, queue: Queue) -> None:
         job = await queue.enqueue("report")
         await queue.db.execute("select worker.pause('report')")

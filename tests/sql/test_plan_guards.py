@@ -48,8 +48,12 @@ GUARDS = (
     Guard("claim", "run", "select * from worker.claim($me, 9001, '$types', 100)", "due", 25_000),
     Guard("claim short", "run", "select * from worker.claim($me, 9001, '{quiet,busy,paused}', 100)", "due", 2_000),
     Guard("claim calls", "run", "select * from worker.claim($me, 9001, '{called}', 100)", "due coalesced", 20_000),
+    Guard("claim limited", "run", "select * from worker.claim($me, 9001, '{few,quiet}', 100)", "due", 6_000),
+    Guard("claim rated", "run", "select * from worker.claim($me, 9001, '{rated,quiet}', 100)", "due", 12_000),
+    Guard("claim in turns", "run", "select * from worker.claim($me, 9001, '{turn,quiet}', 100)", "turn", 12_000),
     Guard("next_due", "owner", "select worker.next_due('$types')", "due", 500),
     Guard("settle keys", "run", "select * from worker.settle($me, '$keyed')", "pkey parked key_slot_pkey", 20_000),
+    Guard("settle slots", "run", "select * from worker.settle($me, '$few')", "pkey type_slot_taken", 4_000),
     Guard("settle steps", "run", "select * from worker.settle($me, '$graph')", "pkey job_step_pkey", 40_000),
     Guard("settled", "run", "select * from worker.settled($me, '$keyed')", "pkey", 1_000),
     Guard("unclaim", "run", "select worker.unclaim($me, ${me}000)", "by_process pkey", 40_000),
@@ -62,6 +66,7 @@ GUARDS = (
     Guard("leave", "run", "select worker.leave($me)", "by_process", 1_500),
     Guard("enqueue", "enqueue", "select worker.enqueue('held', '{\"n\": 77}')", "held", 200),
     Guard("enqueue_many", "enqueue", "select worker.enqueue_many('quiet', array['{}', '{}']::jsonb[])", "", 300),
+    Guard("enqueue bounded", "enqueue", "select worker.enqueue('bounded')", "due parked_of", 300),
     Guard("cancel", "operate", "select worker.cancel($open)", "pkey", 200),
     Guard("retry", "operate", "select worker.retry(50)", "pkey", 300),
     Guard("newest", "read", "select * from worker.list_jobs()", "pkey", 5_000),
@@ -72,6 +77,7 @@ GUARDS = (
     Guard("of a tenant", "enqueue", "select * from worker.list_jobs(tenant_id => 't7')", "", 60_000),
     Guard("show", "read", "select worker.show_job(777)", "pkey by_parent job_step_pkey", 500),
     Guard("explain", "read", "select * from worker.explain_job($open)", "pkey", 2_000),
+    Guard("last results", "read", "select * from worker.last_results('$types')", "by_type", 20_000),
     Guard("health", "read", "select worker.health()", "due parked by_process", 12_000),
 )  # fmt: skip
 
@@ -90,6 +96,7 @@ async def crowded(
         "types": "{" + ",".join(TYPES) + "}",
         "keyed": await db.fetchval(VERDICTS.format(keep="true", me=ME, kind="keyed")),
         "graph": await db.fetchval(VERDICTS.format(keep="false", me=ME, kind="graph")),
+        "few": await db.fetchval(VERDICTS.format(keep="true", me=ME, kind="few")),
         "tids": await db.fetchval("select array[min(ctid)]::text from worker.job_queue where coalesced and queued"),
         "open": str(await db.fetchval("select max(id) from worker.job_queue where job_type = 'paused'")),
     }

@@ -287,7 +287,20 @@ class TestFunctions:
         [
             ("worker_enqueue", None, {"enqueue", "enqueue_many", "unique_key_of", "cancel", "list_jobs", *EVERYBODYS}),
             ("worker_tenant", None, {"enqueue", "enqueue_many", "unique_key_of", "list_jobs", *EVERYBODYS}),
-            ("worker_operate", True, {"pause", "resume", "retry", "retry_failed"}),
+            (
+                "worker_operate",
+                True,
+                {
+                    "run_schedule",
+                    "pause_schedule",
+                    "resume_schedule",
+                    "pause",
+                    "resume",
+                    "retry",
+                    "retry_failed",
+                    "forget",
+                },
+            ),
             ("worker_read", True, set()),
         ],
     )

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 
 import asyncpg
 
-from worker.check import capacity, clock, functions, notify, pooler, rights, schema, server
+from worker.check import capacity, clock, functions, notify, pooler, rights, schedules, schema, server, systems
 from worker.check.finding import Finding, fault
 from worker.check.patient import Patient
 from worker.config import Config
@@ -18,10 +18,12 @@ SUBJECTS: tuple[tuple[str, Look], ...] = (
     ("schema", schema.look),
     ("rights", rights.look),
     ("functions", functions.look),
+    ("schedules", schedules.look),
     ("connections", capacity.look),
     ("pooler", pooler.look),
     ("notifications", notify.look),
     ("clock", clock.look),
+    ("systems", systems.look),
 )
 
 

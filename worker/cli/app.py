@@ -15,6 +15,7 @@ from worker.cli import (
     produce,
     reconcile,
     remove,
+    schedule,
     schema,
     status,
 )
@@ -96,5 +97,6 @@ app.command()(jobs.show)
 app.command("jobs")(jobs.list_jobs)
 app.command()(status.status)
 app.command()(reconcile.reconcile)
+app.add_typer(schedule.app, name="schedule")
 app.add_typer(configuration.app, name="config")
 app.command()(demo.demo)

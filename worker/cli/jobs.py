@@ -165,5 +165,12 @@ def _events(job: dict[str, Any]) -> "Iterator[str]":
     if job["events"]:
         yield "events"
         for event in job["events"]:
-            detail = " ".join(f"{key}={value}" for key, value in (event["detail"] or {}).items())
-            yield f"  {event['at'][:19]} {event['event']} by {event['actor']} {detail}".rstrip()
+            told = " ".join(_told(event["detail"] or {}))
+            yield f"  {event['at'][:19]} {event['event']} by {event['actor']} {told}".rstrip()
+
+
+def _told(detail: dict[str, Any]) -> "Iterator[str]":
+    rest = dict(detail)
+    if "from" in rest:
+        yield f"{rest.pop('from')} → {rest.pop('to')}"
+    yield from (f"{key}={value}" for key, value in rest.items())

@@ -14,7 +14,7 @@ def migrate(
     show: Annotated[bool, typer.Option("--print", help="Print the SQL that would be run; change nothing.")] = False,
     config: ConfigPath = DEFAULT_CONFIG,
 ) -> None:
-    """Bring the database's schema up to this release and declare the job types of the configuration.
+    """Bring the database's schema up to this release and declare the job types and schedules of the configuration.
 
     Safe to repeat, and to run by several at once. Finds the way past a pooler by database.direct_url.
     """
@@ -41,8 +41,12 @@ async def _print(config: "Config") -> None:
         pending = await migrations.pending(connection)
     finally:
         await connection.close(timeout=5)
-    declarations = orjson.dumps(config.declarations()).decode()
-    sys.stdout.write(script(pending, migrations.files("functions"), config.worker.wake == "ring", declarations))
+    types, schedules = orjson.dumps(config.declarations()).decode(), orjson.dumps(config.timed()).decode()
+    whole = script(
+        pending, migrations.files("functions"),
+        ring=config.worker.wake == "ring", types=types, schedules=schedules, names=config.job,
+    )  # fmt: skip
+    sys.stdout.write(whole)
 
 
 async def _migrate(config: "Config") -> None:
@@ -53,6 +57,8 @@ async def _migrate(config: "Config") -> None:
     from worker.cli.paper import put
     from worker.cli.reach import address, answering
     from worker.cli.verdict import Refused
+    from worker.schedule import work_out
+    from worker.timetable import Timetable
     from worker.way import explore
 
     url = address(config, direct=True)
@@ -66,9 +72,14 @@ async def _migrate(config: "Config") -> None:
     try:
         declarations = orjson.dumps(config.declarations()).decode()
         changes = await connection.fetch("select * from worker.declare($1::jsonb)", declarations, timeout=30)
+        timetable = Timetable(connection, config.scheduled)
+        timed = await timetable.declare(config.timed(), list(config.job))
+        await work_out(timetable)
     finally:
         await connection.close(timeout=5)
     for row in changes:
         put(f"{row['change']} job type {row['name']}")
-    if not applied and not changes:
+    for name, change in timed:
+        put(f"{change} schedule {name}")
+    if not applied and not changes and not timed:
         put("the schema is up to date")

@@ -17,17 +17,40 @@ _RECORD = Template(
     "insert into worker.migration (name, digest) values ('$name', '$digest')\n"
     "  on conflict (name) do update set digest = excluded.digest, applied_at = clock_timestamp();\n"
 )
-_DECLARE = Template("select worker.set_ring($ring);\nselect * from worker.declare($declarations::jsonb);\n")
+_DECLARE = Template(
+    "select worker.set_ring($ring);\nselect * from worker.declare($types::jsonb);\n"
+    "select * from worker.declare_schedules($schedules::jsonb, $names);\n"
+)
 
 
-def script(pending: "Iterable[SqlFile]", functions: "Iterable[SqlFile]", ring: bool, declarations: str) -> str:
-    """The script: pending numbered files, all functions when any file is pending, then what is declared."""
+def script(
+    pending: "Iterable[SqlFile]",
+    functions: "Iterable[SqlFile]",
+    *,
+    ring: bool,
+    types: str,
+    schedules: str,
+    names: "Iterable[str]",
+) -> str:
+    """The script: pending numbered files, all functions when any file is pending, then what is declared.
+
+    Args:
+        types, schedules: their declarations, as JSON.
+        names: of the types.
+    """
     pending = list(pending)
     parts = [_HEAD]
     parts += [_transaction("", [file]) for file in pending if file.numbered]
     if pending:
         parts.append(_transaction("set local role worker_owner;\n", functions))
-    parts.append(_DECLARE.substitute(ring="true" if ring else "false", declarations=_literal(declarations)))
+    parts.append(
+        _DECLARE.substitute(
+            ring="true" if ring else "false",
+            types=_literal(types),
+            schedules=_literal(schedules),
+            names=_literal("{" + ",".join(names) + "}"),
+        )
+    )
     return "\n".join(parts)
 
 

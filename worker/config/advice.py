@@ -8,10 +8,6 @@ from worker.config.lines import Path as Key
 from worker.config.models import Config
 from worker.config.rules import Found
 
-# Keys that are checked and declared, and that nothing obeys so far.
-UNBUILT_KEYS = ("limit", "rate", "backlog", "fair", "audit")  # of a job
-UNBUILT_TABLES = ("rate", "schedule")
-UNBUILT = "not built yet: it does nothing"
 _PLACEHOLDER = re.compile(r"\{[A-Za-z_][A-Za-z0-9_]*\}")
 
 
@@ -23,15 +19,9 @@ def advise(config: Config, environ: Mapping[str, str]) -> Found:
         yield ("worker", "prefetch"), "jobs claimed far ahead of free slots wait here while other daemons are idle"
     for name, job in config.job.items():
         yield from _job(("job", name), job, config)
-    for table in UNBUILT_TABLES:
-        for name in getattr(config, table):
-            yield (table, name), UNBUILT
 
 
 def _job(key: Key, job: JobType, config: Config) -> Found:
-    for name in UNBUILT_KEYS:
-        if getattr(job, name):
-            yield (*key, name), UNBUILT
     if job.kind == "steps" and job.parallel > config.database.steps:
         yield (*key, "parallel"), f"more than the {config.database.steps} connections of database.steps"
     if job.timeout and job.deadline and job.timeout > job.deadline:

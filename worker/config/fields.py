@@ -5,6 +5,7 @@ import binascii
 import ipaddress
 import re
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
@@ -21,6 +22,7 @@ from pydantic import (
     WithJsonSchema,
 )
 
+from worker import cron
 from worker.config import duration, expansion, placeholders
 from worker.config.redaction import STARS
 
@@ -173,6 +175,11 @@ def _zone(text: str) -> str:
         raise ValueError('must be a time zone such as "Europe/Berlin"') from None
 
 
+def _comes(text: str) -> str:
+    cron.Cron(text).after(datetime(2000, 1, 1, tzinfo=UTC))
+    return text
+
+
 def _json(value: T) -> T:
     """Refuse what TOML has and JSON has not: dates, times, nan and inf."""
     if isinstance(value, dict):
@@ -210,7 +217,9 @@ Identifier = Annotated[str, AfterValidator(_matches(_IDENTIFIER, "a plain SQL na
 PayloadKey = Annotated[str, AfterValidator(_matches(_KEY, "the name of a column or of a payload key"))]
 HeaderName = Annotated[str, AfterValidator(_matches(_HEADER, "the name of a header"))]
 Tag = Annotated[str, AfterValidator(_matches(_TAG, "a tag: 1 to 200 plain characters"))]
-Cron = Annotated[str, AfterValidator(_matches(_CRON, 'five fields such as "0 2 * * *", or @daily'))]
+Cron = Annotated[
+    str, AfterValidator(_matches(_CRON, 'five fields such as "0 2 * * *", or @daily')), AfterValidator(_comes)
+]
 Zone = Annotated[str, AfterValidator(_zone)]
 Function = Annotated[str, AfterValidator(_qualified)]
 SearchPath = Annotated[str, AfterValidator(_search_path)]

@@ -56,9 +56,13 @@ class StepKeys(Section):
 
 
 class StartRate(Section):
-    """How many jobs of a type may start in a span of time; the others wait."""
+    """How many jobs of a type may start in a span of time; the others wait, first come, first served.
 
-    limit: int = Field(ge=1, description="Starts allowed in `per`.")
+    A bucket of `limit` tokens that fills evenly, in `per`: after a quiet time as many may start at once, and in any
+    span T no more than `limit` + `limit` * T / `per`.
+    """
+
+    limit: int = Field(ge=1, le=1_000_000, description="Starts allowed in `per`.")
     per: Span = Field(description="The span of time.")
     key: Template | None = default(
         None, description="One bucket for each value, such as `{user_id}`; else one for all."
@@ -68,8 +72,14 @@ class StartRate(Section):
 class Backlog(Section):
     """What happens to a new job when too many wait."""
 
-    max: int = Field(ge=1, description="Most pending jobs of the type.")
-    then: Literal["delay", "refuse"] = default("delay", description="Make the new job due later, or refuse it.")
+    max: int = Field(
+        ge=1, le=1_000_000, description="Most pending jobs of the type; each new one is counted against it."
+    )
+    then: Literal["delay", "refuse"] = default(
+        "delay",
+        description="`delay`: a new job is due later, by what the type's `rate` needs for `max` jobs, or by a minute. "
+        "`refuse`: an error (WK011) for its producer; jobs that follow others are delayed all the same.",
+    )
 
 
 class Coalesce(Section):
@@ -100,10 +110,10 @@ class JobType(Section):
     expires: Span | None = default(None, description="A job not started by then is skipped.")
     retry_keys: RetryKeys = default({}, alias="retry", description="Put over `[retry]`.")
     priority: int = default(100, ge=0, le=1000, description="Smaller runs first.")
-    limit: int | None = default(None, ge=1, description="Running at once, over all daemons.")
+    limit: int | None = default(None, ge=1, le=10_000, description="Running at once, over all daemons.")
     rate: StartRate | None = default(None, description="Starts in a span of time; the others wait.")
     backlog: Backlog | None = default(None, description="A bound on pending jobs.")
-    fair: bool = default(False, description="Tenants take turns.")
+    fair: bool = default(False, description="Tenants take turns, inside one priority; none is claimed ahead.")
 
     unique_key: Template | None = default(None, description="Two jobs of a tenant never hold the same key.")
     unique_while: Literal["waiting", "active"] = default(
@@ -128,6 +138,9 @@ class JobType(Section):
     then_failed: Many[Name] = default((), description="Jobs that follow when this one gave up.")
     fallback: Url | None = default(None, description="Where jobs that are switched off are posted to.")
     audit: bool = default(False, description="Record every transition in `job_event`.")
+    gauges: Many[PayloadKey] = default(
+        (), description="Keys of the result whose numbers become `worker_job_result`, of the job that completed last."
+    )
     log: Literal["summary", "each"] = default("summary", description="A line for each job, or one a second for all.")
 
     method: Literal["POST", "PUT", "PATCH", "DELETE", "GET"] = default("POST", description="Of the call.")
@@ -192,5 +205,5 @@ class JobType(Section):
 
 _DECLARED = (
     "name", "priority", "unique_key", "unique_while", "on_conflict", "concurrency_key", "limit", "sources", "enabled",
-    "expires", "deadline", "audit",
+    "expires", "deadline", "audit", "fair",
 )  # fmt: skip

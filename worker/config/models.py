@@ -1,6 +1,8 @@
 """The sections of worker.toml. docs/configuration.md is generated from these models."""
 
+import hashlib
 import ipaddress
+import json
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -56,6 +58,9 @@ class Worker(Section):
     enabled: bool = default(True, description="The master switch: off, jobs stay pending or go to their `fallback`.")
     concurrency: int = default(50, ge=1, le=10_000, description="Jobs running at once.")
     prefetch: int = default(50, ge=0, le=10_000, description="Jobs claimed beyond the free slots.")
+    processes: int = default(
+        2, ge=1, le=1000, description="Child processes for `context.to_process`, at most; started when needed."
+    )
     poll: Span = default("5s", description="Between looks with a tested listener; without one every second.")
     lease: Span = default("30s", description="The long stop: after it a silent process is dead, behind a pooler too.")
     grace: Duration = default(
@@ -105,24 +110,34 @@ class Http(Section):
 class Rate(Section):
     """A bucket that handlers draw from with `context.permit(NAME)`; shared by all daemons."""
 
-    limit: int = Field(ge=1, description="Permits in `per`.")
+    limit: int = Field(ge=1, le=1_000_000, description="Permits in `per`.")
     per: Span = Field(description="The span of time.")
 
 
 class Schedule(Section):
-    """Jobs by the clock."""
+    """Jobs by the clock ([schedules.md](schedules.md))."""
 
     cron: Cron = Field(description='Five fields such as "0 2 * * *", or @hourly, @daily, @weekly, @monthly, @yearly.')
     zone: Zone = default("UTC", description="The time zone of the fields.")
     job: Name = Field(description="The job type to enqueue.")
+    source: Name | None = default(None, description="Of its jobs, for the type's `sources`; else the schedule's name.")
     payload: Json | None = default(None, repr=False, description="The payload.")
     for_each: Function | None = default(
-        None, description="A set-returning function instead: a job for each row, its columns the payload."
+        None,
+        description="A set-returning function instead: a job for each row, its columns the payload.",
     )
     priority: int | None = default(None, ge=0, le=1000, description="Instead of the type's own.")
-    missed: Literal["skip", "last", "all"] = default("last", description="What a stop of the daemon made late.")
-    max_catch_up: int = default(10, ge=1, le=1000, description='Most runs made up for by `missed = "all"`.')
+    missed: Literal["skip", "last", "all"] = default(
+        "last", description="Of runs that nobody fired within a minute: make up for none, for the newest, or for all."
+    )
+    max_catch_up: int = default(10, ge=1, le=1000, description='Most runs at once with `missed = "all"`, the newest.')
     enabled: bool = default(True, description="Off: it does not fire.")
+
+    def declaration(self, name: str) -> dict[str, Any]:
+        """What SQL needs to know of it: one of the objects that `worker.declare_schedules` is given."""
+        told = {"name": name, **dict(self)}
+        canonical = json.dumps(told, sort_keys=True, separators=(",", ":"))
+        return {**told, "digest": hashlib.sha256(canonical.encode()).hexdigest()}
 
 
 class Config(Section):
@@ -174,3 +189,12 @@ class Config(Section):
     def declarations(self) -> list[dict[str, Any]]:
         """What `worker.declare` is told, type by type."""
         return [job.declaration() for job in self.job.values()]
+
+    @property
+    def scheduled(self) -> list[str]:
+        """The schedules that a process fires."""
+        return [name for name, schedule in self.schedule.items() if schedule.enabled]
+
+    def timed(self) -> list[dict[str, Any]]:
+        """What `worker.declare_schedules` is told, schedule by schedule."""
+        return [schedule.declaration(name) for name, schedule in self.schedule.items()]

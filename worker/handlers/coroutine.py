@@ -11,15 +11,15 @@ from typing import Any
 import asyncpg
 import structlog
 
-from worker import step
+from worker import database, step, timeline
 from worker.config import JobType
 from worker.context import Context
 from worker.errors import DeclarationError
 from worker.job import Job
 from worker.log import job_fields
 
-# What a driver left behind to cancel a statement or to give a connection back must be let finish.
-_LIBRARIES = (str(Path(asyncpg.__file__).parent), step.__file__)
+# What was left behind to cancel a statement or to give a connection back must be let finish.
+_LIBRARIES = (str(Path(asyncpg.__file__).parent), database.__file__, step.__file__, timeline.__file__)
 
 _Tasks = set[asyncio.Task[Any]]
 _tasks: ContextVar[_Tasks | None] = ContextVar("tasks of this job", default=None)
