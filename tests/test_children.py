@@ -202,9 +202,15 @@ class TestDeaths:
     async def test_of_an_idle_one_costs_nothing(self, children: Children) -> None:
         pid, _ = await children.call(calls.mine)
         os.kill(pid, signal.SIGKILL)
-        await becomes(lambda: children._idle[0].gone)
+        await becomes(lambda: not any(each.pid == pid and not each.gone for each in children._idle))
         other, _ = await children.call(calls.mine)
         assert other != pid
+
+    async def test_of_an_idle_one_is_told_though_nobody_calls(self, children: Children, metrics: Metrics) -> None:
+        pid, _ = await children.call(calls.mine)
+        os.kill(pid, signal.SIGKILL)
+        await becomes(lambda: b"worker_child_processes_died_total 1.0" in generate_latest(metrics.registry))
+        assert b'worker_child_processes{state="idle"} 0.0' in generate_latest(metrics.registry)
 
     async def test_in_a_row_leave_the_pool_whole(self, children: Children) -> None:
         came = await asyncio.gather(*(children.call(calls.die, "exit") for _ in range(10)), return_exceptions=True)

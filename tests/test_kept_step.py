@@ -1,6 +1,8 @@
 """A SQL function as a step of a Python handler: once for the job, and its answer kept."""
 
 import asyncio
+import importlib
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -107,20 +109,23 @@ async def test_the_end_of_the_attempt_ends_its_statement(parts: Heart, connectio
     assert await effects(connection) == {}
 
 
-async def test_the_example_of_the_page(parts: Heart, connection: asyncpg.Connection) -> None:
+async def test_the_example_of_the_page(
+    parts: Heart, connection: asyncpg.Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await connection.execute(
         "create schema shop; create function shop.store_page(job bigint, rows jsonb) returns jsonb language sql as"
         " $$ insert into fx values (job, 'page'); select jsonb_build_object('rows', jsonb_array_length(rows)) $$"
     )
     page = (ROOT / "docs" / "steps.md").read_text(encoding="utf-8")
-    names: dict[str, Any] = {}
-    exec(page.split("```python\n")[1].split("```")[0], names)
+    (tmp_path / "page_of_steps.py").write_text(page.split("```python\n")[1].split("```")[0], encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    example = importlib.import_module("page_of_steps")
 
     async def ask_for(context: Context, cursor: str | None) -> dict[str, Any]:
         return {"rows": [1, 2], "next": {None: "b", "b": "c"}.get(cursor)}
 
-    names["ask_for"] = ask_for
+    monkeypatch.setattr(example, "ask_for", ask_for, raising=False)
     context, job = await begun(parts, connection)
-    assert await names["fetch"](context) == {"orders": 6}
-    assert await names["fetch"](context) == {"orders": 6}
+    assert await example.fetch(context) == {"orders": 6}
+    assert await example.fetch(context) == {"orders": 6}
     assert await effects(connection) == {(job.id, "page"): 3}

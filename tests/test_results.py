@@ -35,7 +35,7 @@ def shown(metrics: Metrics) -> dict[str, float]:
 
 async def sampled(dsn: str, metrics: Metrics) -> dict[str, float]:
     async with heart(dsn) as parts:
-        await Results(parts.database.control, metrics, WANTED).sample()
+        await Results(parts.queue, metrics, WANTED).sample()
     return shown(metrics)
 
 
@@ -72,6 +72,6 @@ async def test_none_so_far(dsn: str, metrics: Metrics) -> None:
 def test_only_types_that_ask_for_it_are_looked_at(tmp_path: Path, metrics: Metrics) -> None:
     config = configured(tmp_path, "postgresql://h/d", '[job.work]\npython = "m:f"\ngauges = ["drift"]')
     assert config.job["work"].gauges == ("drift",)
-    control: Any = None
-    assert Results(control, metrics, WANTED)
-    assert not Results(control, metrics, {"other": ()})
+    queue: Any = None
+    assert Results(queue, metrics, WANTED)
+    assert not Results(queue, metrics, {"other": ()})

@@ -202,19 +202,19 @@ class TestSeveral:
         self, clock: asyncpg.Connection, dsn: str, tmp_path: Path
     ) -> None:
         await clock.execute(CLUBS)
-        six = EACH.replace("@hourly", "0 */6 * * *")
+        twice = EACH.replace("@hourly", "0 0,12 * * *")
         with fleet(tmp_path, dsn) as daemons:
-            path = self.config(tmp_path, six)
+            path = self.config(tmp_path, twice)
             await asyncio.gather(*(asyncio.to_thread(daemons.start, path) for _ in range(3)))
             at = BEGIN
-            for n in range(1, 57):
-                await next_run(clock, "hourly", at := at + 6 * HOUR)
+            for n in range(1, 29):
+                await next_run(clock, "hourly", at := at + DAY / 2)
                 await set_clock(clock, at)
-                if n % 20 == 0:
+                if n % 10 == 0:
                     await self.replace(daemons, path)
-            await next_run(clock, "hourly", at + 6 * HOUR)
+            await next_run(clock, "hourly", at + DAY / 2)
         counted = Counter(await runs(clock))
-        assert counted == {BEGIN + n * 6 * HOUR: 3 for n in range(1, 57)}
+        assert counted == {BEGIN + n * DAY / 2: 3 for n in range(1, 29)}
 
     async def replace(self, daemons: Fleet, path: Path) -> None:
         victim = next(each for each in daemons.daemons if each.process.poll() is None)

@@ -31,6 +31,9 @@ python = "tests.test_testing:echo"
 concurrency_key = "one"
 [job.breaks]
 python = "tests.test_testing:breaks"
+[job.watched]
+python = "tests.test_testing:breaks"
+audit = true
 [job.graph]
 arguments = { n = "n" }
 steps = { double = { sql = "double" } }
@@ -161,3 +164,17 @@ async def test_http_jobs_are_really_sent(dsn: str, tmp_path: Path) -> None:
         async with bench(dsn, write_config(tmp_path, f'[job.call]\nhttp = "http://127.0.0.1:{port}/x"\n')) as at:
             assert isinstance(await at.run(await at.enqueue("call", {"a": 1})), Completed)
     assert heard[0].startswith(b"POST /x ")
+
+
+async def test_an_audited_job_shows_each_of_its_transitions(dsn: str, config: Path) -> None:
+    async with bench(dsn, config) as at:
+        job = await at.enqueue("watched")
+        await at.run(job)
+        await at.move_clock("1h")
+        await at.run(job)
+        events = (await at.job(job))["events"]
+    told = [(event["event"], event["detail"]["to"], event["detail"].get("attempt")) for event in events]
+    assert told == [
+        ("enqueued", "pending", None), ("claimed", "running", 1), ("retried", "pending", 1), ("claimed", "running", 2),
+        ("failed", "failed", 2),
+    ]  # fmt: skip

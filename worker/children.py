@@ -162,6 +162,9 @@ class Children:
     def _look(self) -> None:
         for each in self._all:
             each.look()
+        for each in self._idle:
+            if each.gone:
+                self._end(each)
         again = asyncio.get_running_loop().call_later
         self._looking = again(_LOOK_SECONDS, self._look, context=Context()) if self._all else None
 

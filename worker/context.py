@@ -16,9 +16,10 @@ from worker.children import Children
 from worker.database import ACQUIRE_SECONDS, borrowed
 from worker.errors import JobError
 from worker.job import Job
-from worker.job_queue import JobQueue, OpenStep
+from worker.job_queue import JobQueue
 from worker.kept_step import run_once
 from worker.log import job_fields
+from worker.ongoing import OpenStep
 from worker.outbound import Answer, Request
 from worker.permits import Permits
 from worker.step import DEFAULT_SECONDS, Call, StepRunner, Watch, tell_left

@@ -1,22 +1,22 @@
 """The queue as the daemon sees it: one method for each SQL function it calls.
 
-Of the daemon the only module that knows their names, but for what goes over connections of another kind: the lease's
-own and those of steps.
+With `worker.ongoing`, a part of it, the only module of the daemon that knows their names, but for what goes over
+connections of another kind: the lease's own and those of steps.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, NamedTuple
 
 import asyncpg
 import orjson
 
-from worker.errors import LostClaim, ProcessDead
+from worker.errors import ProcessDead
 from worker.job import Job
-from worker.verdict import Verdict, encode
+from worker.ongoing import Ongoing
+from worker.verdict import Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +36,6 @@ class Claimed:
     next_due: float | None
 
 
-class OpenStep(NamedTuple):
-    """A step at the start of an attempt: whether it is done, and its median seconds in earlier jobs."""
-
-    name: str
-    done: bool
-    seconds: float | None
-
-
 class Pruned(NamedTuple):
     """What one page of a prune came to: the last id seen, jobs deleted, whether old ones may follow."""
 
@@ -52,7 +44,7 @@ class Pruned(NamedTuple):
     more: bool
 
 
-class JobQueue:
+class JobQueue(Ongoing):
     """The queue, for process `me`, over the control pool.
 
     Claim calls are numbered. A call whose answer never came may still have taken rows; `claim` and `rescue` give those
@@ -116,57 +108,6 @@ class JobQueue:
                     del self._held[batch]
         self._note_open()
 
-    async def begin_steps(self, job: Job, names: Sequence[str]) -> list[OpenStep]:
-        """Open the timeline of an attempt.
-
-        Raises:
-            asyncpg.PostgresError: WK001 or WK009, see `worker.check_claim`.
-        """
-        rows = await self._control.fetch("select * from worker.begin_steps($1, $2, $3)", job.id, job.claim, list(names))
-        return [OpenStep(**row) for row in rows]
-
-    async def open_step(self, job: Job, step: str) -> asyncpg.Record:
-        """Open one step: whether it is `done`, and the JSON text of its `result`; raises as `begin_steps` does."""
-        (row,) = await self._control.fetch("select * from worker.open_step($1, $2, $3)", job.id, job.claim, step)
-        return row
-
-    async def step_began(self, job: Job, step: str, seconds: float) -> None:
-        """Show a step as running for so long; for eyes only."""
-        await self._control.execute("select worker.step_began($1, $2, $3, $4)", job.id, job.claim, step, seconds)
-
-    async def step_failed(self, job: Job, step: str, text: str, seconds: float) -> bool:
-        """Record a step's failure after so long; False when the claim is lost."""
-        failed = "select worker.step_failed($1, $2, $3, $4, $5)"
-        return bool(await self._control.fetchval(failed, job.id, job.claim, step, text, seconds))
-
-    async def progress(self, job: Job, phase: str | None, progress: Any) -> None:
-        """Write phase and progress of a running job.
-
-        Raises:
-            LostClaim: somebody else owns the job now.
-        """
-        written = await self._control.fetchval(
-            "select worker.progress($1, $2, $3, $4::jsonb)", job.id, job.claim, phase, encode(progress)
-        )
-        if not written:
-            raise LostClaim(f"claim {job.claim} of job {job.id} is not current")
-
-    async def permit(self, name: str, rate: tuple[int, float], back: bool, patience: float) -> float:
-        """Draw a permit of a rate (so many in so many seconds): 0.0, or the seconds until one is there.
-
-        Args:
-            back: whoever asks has waited for as long as it was told before.
-            patience: seconds; whoever would wait longer gets no place in the line.
-        """
-        asked = "select worker.permit($1, $2, $3, $4, $5)"
-        return float(await self._control.fetchval(asked, name, *rate, back, patience))
-
-    async def stop_backend(self, pid: int, backend_start: datetime | None, hard: bool) -> bool:
-        """Cancel the statement of a connection, or (hard) end the connection; False when there was nothing to stop."""
-        return bool(
-            await self._control.fetchval("select worker.stop_backend($1, $2, $3)", pid, backend_start, hard, timeout=5)
-        )
-
     async def declare(self, declarations: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
         """Make declared job types known to SQL; answers with (name, declared or changed)."""
         rows = await self._control.fetch("select * from worker.declare($1::jsonb)", orjson.dumps(declarations).decode())
@@ -211,6 +152,11 @@ class JobQueue:
     async def health(self) -> dict[str, Any]:
         """What gauges are sampled from: counts and ages by type, and the oldest transaction, spans in seconds."""
         return _read(await self._control.fetchval("select worker.health()"))
+
+    async def last_results(self, types: Sequence[str]) -> list[asyncpg.Record]:
+        """By `job_type` the JSON text of the `result` of the job completed last, and its `age` in seconds."""
+        rows: list[asyncpg.Record] = await self._control.fetch("select * from worker.last_results($1)", list(types))
+        return rows
 
     async def leave(self) -> None:
         """The process stops in good order and holds nothing any more."""

@@ -82,7 +82,7 @@ class Parts:
         self.timetable = Timetable(database.control, schedules)
         self.schedules = Schedules(self.timetable, database.ways[1], config.database.search_path, metrics)
         self.gauges = Gauges(self.queue, database.control, metrics)
-        self.results = Results(database.control, metrics, {name: job.gauges for name, job in types.items()})
+        self.results = Results(self.queue, metrics, {name: job.gauges for name, job in types.items()})
         metrics.slots.set(config.worker.concurrency)
 
     async def build(self) -> None:

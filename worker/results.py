@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
-import asyncpg
 import orjson
 
 from worker.database import DATABASE_ERRORS
+from worker.job_queue import JobQueue
 from worker.metrics import Metrics
 
 RESULTS_EVERY = 60.0  # seconds between looks
@@ -18,10 +18,8 @@ class Results:
         wanted: by type, the keys of its result; those whose value is a number are shown.
     """
 
-    def __init__(
-        self, control: "asyncpg.Pool[asyncpg.Record]", metrics: Metrics, wanted: Mapping[str, Sequence[str]]
-    ) -> None:
-        self._control = control
+    def __init__(self, queue: JobQueue, metrics: Metrics, wanted: Mapping[str, Sequence[str]]) -> None:
+        self._queue = queue
         self._metrics = metrics
         self._wanted = {job_type: keys for job_type, keys in wanted.items() if keys}
 
@@ -32,7 +30,7 @@ class Results:
     async def sample(self) -> None:
         """Set the gauges from one call; what is not known, or no number, has none."""
         try:
-            rows = await self._control.fetch("select * from worker.last_results($1)", list(self._wanted))
+            rows = await self._queue.last_results(list(self._wanted))
         except DATABASE_ERRORS:
             self._metrics.forget_results()
             raise

@@ -24,8 +24,9 @@ from worker.connection import Connection
 from worker.database import DATABASE_ERRORS, borrowed, is_transient, persistently
 from worker.errors import CancelRequested, JobError, LostClaim, StepTimeout
 from worker.job import Job
-from worker.job_queue import JobQueue, OpenStep
+from worker.job_queue import JobQueue
 from worker.log import job_fields
+from worker.ongoing import OpenStep
 from worker.outcome import clean
 from worker.timeline import Shown
 

@@ -1,7 +1,7 @@
 -- Running limits: a type with `limit` has as many rows in worker.type_slot, and each of its running jobs stands in one.
 --
 -- Free slots are locked by the claim with skip locked, and written only for the rows that start: nothing can leak that a
--- rollback would not give back. Limits of one process alone are Python's (docs/decisions/0016).
+-- rollback would not give back. Limits of one process alone are Python's (docs/decisions/0020).
 
 create or replace function worker.open_types(types text[]) returns text[]
 language sql stable
@@ -27,20 +27,26 @@ comment on function worker.take_slots(text, integer, tid[]) is
   'Locks up to so many free slots of a type, beside those taken already; nobody waits for anybody';
 
 create or replace function worker.stand_in(slots tid[], rows tid[]) returns void
-language sql volatile
-begin atomic
-  with job as (
-    select j.id, j.job_type, row_number() over (partition by j.job_type) as place
-    from worker.job_queue j join worker.job_type t on t.name = j.job_type and t.limits ? 'running'
-    where j.ctid = any (rows)
-  ), free as (
-    select s.ctid as row_id, s.job_type, row_number() over (partition by s.job_type) as place
-    from worker.type_slot s where s.ctid = any (slots)
-  )
-  update worker.type_slot s set job_id = job.id
-  from free join job on job.job_type = free.job_type and job.place = free.place
-  where s.ctid = free.row_id and s.ctid = any (slots);
-end;
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  place record;
+begin
+  -- One by one, by their places: joined, all slots were read for each of them.
+  for place in
+    select free.row_id, job.id
+    from (
+      select s.ctid as row_id, s.job_type, row_number() over (partition by s.job_type) as at
+      from worker.type_slot s where s.ctid = any (slots)) free
+    join (
+      select j.id, j.job_type, row_number() over (partition by j.job_type) as at
+      from worker.job_queue j join worker.job_type t on t.name = j.job_type and t.limits ? 'running'
+      where j.ctid = any (rows)) job on job.job_type = free.job_type and job.at = free.at
+  loop
+    update worker.type_slot s set job_id = place.id where s.ctid = place.row_id;
+  end loop;
+end
+$$;
 comment on function worker.stand_in(tid[], tid[]) is 'Writes who starts into the slots that the claim has locked';
 
 create or replace function worker.free_slots(ids bigint[], types text[]) returns void

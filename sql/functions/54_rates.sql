@@ -1,7 +1,7 @@
 -- Rates: a token bucket for each key. A token is always taken at the start itself; who finds none is put off, once, to
 -- an instant that is booked behind all others, and so is out of the way of what can run.
 --
--- Three ways in which a bucket leaks were measured and are shut here (docs/decisions/0016): the clock is read after the
+-- Three ways in which a bucket leaks were measured and are shut here (docs/decisions/0020): the clock is read after the
 -- lock, or tokens are minted; later starts are booked, or a whole backlog comes back at once; and a booking is no token,
 -- or all who slept through a standstill start together.
 

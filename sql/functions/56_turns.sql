@@ -100,21 +100,22 @@ comment on function worker.served(text, text) is 'Notes which tenant of a fair t
 create or replace function worker.in_turn(jobs worker.claimed[]) returns worker.claimed[]
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
-  -- The places of fair jobs go to them in turns; the others stay where they are.
+  -- The places of fair jobs go to them in turns; the others stay where they are. Moved as numbers: jobs are wide.
   with listed as (
-    select o.job, o.at, (o.job).priority, coalesce(t.fair, false) as fair,
-      (o.job).job_type, coalesce((o.job).tenant_id, '') as tenant
-    from (select c as job, row_number() over () as at from unnest(jobs) c) o
-    left join worker.job_type t on t.name = (o.job).job_type
+    select u.ordinality as at, u.priority, coalesce(t.fair, false) as fair, u.job_type, coalesce(u.tenant_id, '') as tenant
+    from unnest(jobs) with ordinality u left join worker.job_type t on t.name = u.job_type
   ), turn as (
-    select l.*, row_number() over (partition by l.priority, l.fair order by l.at) as place,
-      case when l.fair then row_number() over (partition by l.priority, l.fair, l.job_type, l.tenant order by l.at) end as round
+    select l.at, l.priority, l.fair, row_number() over (partition by l.priority, l.fair order by l.at) as place,
+      case when l.fair then row_number() over (partition by l.priority, l.job_type, l.tenant order by l.at) end as round
     from listed l
   ), moved as (
-    select t.*, row_number() over (partition by t.priority, t.fair order by t.round, t.at) as new_place from turn t
+    select t.at, t.priority, t.fair, row_number() over (partition by t.priority, t.fair order by t.round, t.at) as place from turn t
+  ), placed as (
+    select m.at as was, t.at from turn t
+    join moved m on m.priority = t.priority and m.fair = t.fair and m.place = t.place
   )
-  select array_agg(m.job order by t.at)
-  from turn t join moved m on m.priority = t.priority and m.fair = t.fair and m.new_place = t.place
+  select array_agg(o.job order by p.at)
+  from (select c as job, row_number() over () as at from unnest(jobs) c) o join placed p on p.was = o.at
 $$;
 comment on function worker.in_turn(worker.claimed[]) is 'Claimed jobs in the order in which they are to begin, the tenants of fair types in turns';
 

@@ -110,6 +110,32 @@ async def test_drain_lists_what_is_not_its_own(cli: Cli, connection: asyncpg.Con
     assert (answer.code, answer.value) == (0, {"done": True, "ran": {}, "left": left})
 
 
+GATED = """
+[job.few]
+python = "tests.cli.handlers:fine"
+limit = 1
+[job.rated]
+python = "tests.cli.handlers:fine"
+rate = { limit = 1, per = "5s" }
+"""
+
+
+async def test_drain_waits_for_a_rate_and_lists_what_a_limit_holds_up(cli: Cli, connection: asyncpg.Connection) -> None:
+    cli.config.write_text(cli.config.read_text() + GATED)
+    await cli("migrate")
+    holder, other = await enqueue(connection, "few"), await new_process(connection)
+    await connection.execute(RUNNING, holder, other)
+    await connection.execute("update worker.type_slot set job_id = $1", holder)
+    await enqueue(connection, "few")
+    for _ in range(3):
+        await enqueue(connection, "rated")
+    answer = await cli.process("drain", "--json")
+    left = {"limited": 1, "running": 1, "rated": 2}
+    assert (answer.code, answer.value) == (1, {"done": False, "ran": {"completed": 1}, "left": left})
+    answer = await cli.process("drain", "--wait", "20s", "--json")
+    assert (answer.code, answer.value["left"]) == (0, {"limited": 1, "running": 1})
+
+
 async def test_drain_says_no_when_a_due_row_could_not_be_claimed(cli: Cli, connection: asyncpg.Connection) -> None:
     await enqueue(connection, "fine")
     async with connection.transaction():

@@ -40,6 +40,14 @@ class TestClaim:
         assert (await queue.claim()).ids == [second]
         assert (await queue.row(first))["status"] == status
 
+    async def test_completing_without_a_word_frees_it_too(self, queue: Queue) -> None:
+        await queue.declare("few", limit=1)
+        for _ in range(2):
+            await queue.enqueue("few")
+        (job,) = await queue.take()
+        await queue.db.execute("select worker.complete($1, $2, $3)", queue.me, [job["id"]], [job["claim"]])
+        assert len((await queue.claim()).ids) == 1
+
     async def test_a_stale_verdict_frees_nothing(self, queue: Queue) -> None:
         await queue.declare("few", limit=1)
         first, _ = [await queue.enqueue("few") for _ in range(2)]

@@ -19,12 +19,14 @@ PREFIX = "@%n %p %x "  # of each line of the log: seconds of the epoch, backend,
 SETTINGS = {"log_min_duration_statement": "0", "log_line_prefix": PREFIX, "log_parameter_max_length": "-1"}
 SLACK = 1.0  # seconds: the log's line comes before the commit
 BIRTHS = ("claim", "rescue")
-DEATHS = ("settle", "unclaim", "rescue")
+VERDICTS = ("settle", "complete")
+DEATHS = (*VERDICTS, "unclaim", "rescue")
 
 _LINE = re.compile(r"^@(\d+\.\d+) (\d+) (\d+) (\w+):  (.*)", re.DOTALL)
 _CALL = re.compile(r"duration: ([0-9.]+) ms  (?:execute [^:]*|statement): (.*)", re.DOTALL)
 _FUNCTION = re.compile(r"\bworker\.(\w+)\(")
 _VERDICT = re.compile(r'"\((\d+),(\d+),\w+,')
+_LIST = re.compile(r"\$([23]) = '\{([\d,]*)\}'")
 _NUMBERS = re.compile(r"\$(\d+) = '(\d+)'")
 
 # What one row of the history says, by the database's own clock, which is the log's as well.
@@ -85,6 +87,11 @@ def _call(at: str, _: str, xid: str, text: str, parameters: str) -> Iterator[Cal
         named = {(int(job), int(claim)) for job, claim in _VERDICT.findall(parameters)}
         if function[1] == "run_step":
             named = {(numbers[1], numbers[2])}
+        if function[1] == "complete":
+            lists = {
+                int(place): map(int, filter(None, listed.split(","))) for place, listed in _LIST.findall(parameters)
+            }
+            named = set(zip(lists[2], lists[3], strict=True))
         ended = float(at)
         yield Call(ended - float(seconds) / 1000, ended, int(xid), function[1], frozenset(named))
 
@@ -131,10 +138,10 @@ def overlaps(found: Iterable[Life]) -> Iterator[str]:
 def writes(found: Mapping[tuple[int, int], Life], calls: Sequence[Call]) -> Iterator[str]:
     """Of settles: a life ends in a call that names it, and a call that names a living claim ends it."""
     for life in found.values():
-        if life.ended_in and life.ended_in.function == "settle" and (life.job, life.claim) not in life.ended_in.named:
+        if life.ended_in and life.ended_in.function in VERDICTS and (life.job, life.claim) not in life.ended_in.named:
             yield f"job {life.job}: claim {life.claim} was settled by a call that names another"
     for call in calls:
-        if call.function != "settle":
+        if call.function not in VERDICTS:
             continue
         for name in call.named:
             life = found.get(name)

@@ -18,6 +18,8 @@ LOG = """\
 @1763778000.250 42 0 ERROR:  division by zero
 @1763778000.300 41 702 LOG:  duration: 2.000 ms  execute __asyncpg_stmt_3__: select * from worker.settle($1, $2)
 @1763778000.300 41 702 DETAIL:  parameters: $1 = '1', $2 = '{"(3,12,completed,,0,,t,f,t,,\\"{\\"\\"a\\"\\": 1}\\",,)","(4,13,failed,x,0,,t,f,t,,,,)"}'
+@1763778000.305 41 704 LOG:  duration: 2.000 ms  execute __asyncpg_stmt_4__: select worker.complete($1, $2, $3)
+@1763778000.305 41 704 DETAIL:  parameters: $1 = '1', $2 = '{5,6}', $3 = '{14,15}'
 @1763778000.310 41 703 LOG:  duration: 1.000 ms  statement: select worker.sweep()
 """  # noqa: E501
 
@@ -26,7 +28,8 @@ def test_the_log_is_read(tmp_path: Path) -> None:
     (tmp_path / "server.log").write_text(LOG)
     calls = list(logged(tmp_path / "server.log"))
     assert [(call.xid, call.function, set(call.named)) for call in calls] == [
-        (700, "claim", set()), (701, "run_step", {(3, 12)}), (702, "settle", {(3, 12), (4, 13)}), (703, "sweep", set()),
+        (700, "claim", set()), (701, "run_step", {(3, 12)}), (702, "settle", {(3, 12), (4, 13)}),
+        (704, "complete", {(5, 14), (6, 15)}), (703, "sweep", set()),
     ]  # fmt: skip
     assert calls[1].began == pytest.approx(calls[1].ended - 0.04)
 
@@ -59,6 +62,8 @@ def test_what_is_no_life_is_said() -> None:
     claim, settle = call(1, "claim"), call(9, "settle", (1, 5))
     ends = [change(1, None, 5), change(9, 5, None)]
     assert wrong(ends, claim, settle) == ""
+    assert wrong(ends, claim, call(9, "complete", (1, 5))) == ""
+    assert "settled by a call that names another" in wrong(ends, claim, call(9, "complete", (1, 4)))
     assert "settled by a call that names another" in wrong(ends, claim, call(9, "settle", (1, 4), (1, 5 - 2)))
     assert "its settle was refused" in wrong(ends, claim, call(3, "settle", (1, 5)), settle)
     assert "which never was" in wrong(ends, claim, settle, call(9, "settle", (2, 2)))

@@ -37,7 +37,7 @@ WAITED = """
 CANCEL_REST = "select count(worker.cancel(id)) from worker.job_queue where status = 'pending'"
 
 
-@experiment("60-one-tenant", fast=2_000, nightly=100_000)
+@experiment("60-one-tenant", limit=900, fast=2_000, nightly=100_000)
 async def one_tenant(place: Place, report: Report) -> None:
     """Two daemons; the ten jobs of the second tenant come one by one into the first one's line."""
     config = place.configure(TURNS, COMPRESSED.replace("prefetch = 8", "prefetch = 50"))
