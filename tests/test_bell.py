@@ -150,8 +150,7 @@ async def _rested(made: Bell, looked: Claimed = NOTHING) -> None:
 async def test_the_rings_of_one_burst_are_not_in_vain(made, monkeypatch):
     """Four producers commit at once: the first ring's look finds all four rows, the others' find nothing."""
     monkeypatch.setattr(bell, "VAIN_SPAN", 600.0)
-    monkeypatch.setattr(bell, "LULL", 600.0)
-    for looked in (found(xmin=20), *[NOTHING] * (2 * bell.VAIN_LOOKS)):
+    for looked in (found(xmin=20), NOTHING) * (2 * bell.VAIN_LOOKS):
         made.clear()
         made._looked_for_a_ring = True
         await _rested(made, looked)

@@ -42,6 +42,7 @@ def postgres(sqlstate: str) -> Exception:
         (postgres("P0001"), False),
         (asyncpg.InterfaceError("connection is closed"), True),
         (asyncpg.InterfaceError("pool is closing"), True),
+        (asyncpg.InterfaceError("connection has been released back to the pool"), True),
         (asyncpg.InterfaceError("the server expects x arguments for this query"), False),
         (ConnectionRefusedError(), True),
         (FileNotFoundError(), True),

@@ -9,6 +9,7 @@ import structlog
 
 from tests.heart import Heart, becomes, effects, enqueue, heart, job, row, until
 from tests.proxy import Proxy, proxied
+from worker.connection import Connection
 from worker.database import Database
 from worker.errors import CancelRequested, LostClaim, StepTimeout
 from worker.job import Job
@@ -186,6 +187,23 @@ async def test_a_step_whose_backend_is_ended_takes_effect_once(runner, parts, cl
     await asyncio.wait_for(running, 20)
     assert await effects(connection) == {(claimed.id, "gated"): 1}
     assert await connection.fetchval("select pid from fx") != first
+
+
+async def test_a_connection_that_goes_between_its_loan_and_the_call_is_no_failure(
+    runner, claimed, connection, monkeypatch
+):
+    limit, ended = Connection.limit, []
+
+    async def and_ends(self: Connection, seconds: float) -> None:
+        await limit(self, seconds)
+        if not ended:
+            ended.append(self.get_server_pid())
+            await connection.execute("select pg_terminate_backend($1)", ended[0])
+            await becomes(self.is_closed)
+
+    monkeypatch.setattr(Connection, "limit", and_ends)
+    assert await runner.run(claimed, of(claimed, "plain")) == {"done": True}
+    assert await effects(connection) == {(claimed.id, "plain"): 1}
 
 
 @pytest.mark.parametrize("function", ["asleep", "swallowing"])

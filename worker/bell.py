@@ -25,7 +25,7 @@ SEEN_AHEAD = 1.0  # as far as two beats reach; what is due later is seen again
 EARLY = 0.003  # a timer that fires early finds nothing and spins
 VAIN_LOOKS = 10  # in VAIN_SPAN, after which rings are taken for forged: anybody may NOTIFY
 VAIN_SPAN = 1.0
-LULL = 0.05  # after a useful look: rings of the same burst bring nothing more, and the bell stays off
+LULL = 0.05  # after a useful look in which the bell stays off
 
 
 class Bell:
@@ -47,6 +47,7 @@ class Bell:
         self._later: asyncio.TimerHandle | None = None
         self._looked_at = float("-inf")
         self._useful_at = float("-inf")
+        self._was_useful = False
         self._useful: deque[float] = deque(maxlen=BUSY_LOOKS)
         self._on = False
         self._need: int | None = None  # transactions below this may not have seen the bell
@@ -84,15 +85,17 @@ class Bell:
 
     async def rest(self, looked: Claimed) -> None:
         """Sleep until the next look is due."""
+        # The look after a useful one is for the rings of the same burst, whose rows that one has found.
+        if self._looked_for_a_ring and not looked.jobs and not self._was_useful:
+            self._vain.append(time.monotonic())
+        self._was_useful = bool(looked.jobs)
         if looked.jobs:
             self._useful_at = self._looked_at
-        elif self._looked_for_a_ring and not self._lull():
-            self._vain.append(time.monotonic())
         if not self._hearing():
             await self._wait(min(self._poll, DEAF_POLL, _soon(looked)))
         elif self._on:
             await self._rest_on(looked)
-        elif self._lull():
+        elif self._looked_at - self._useful_at <= LULL:
             await self._pause()
         else:
             await self._turn_on()
@@ -102,9 +105,6 @@ class Bell:
         if self._on:
             self._on = False
             await self._queue.wake()
-
-    def _lull(self) -> bool:
-        return self._looked_at - self._useful_at <= LULL
 
     async def _pause(self) -> None:
         await self._wait(self._looked_at + BUSY_PAUSE - time.monotonic())

@@ -34,6 +34,9 @@ _ELSEWHERE = ("25006", "57P01", "57P02", "57P03")
 
 _PASSING = ("08", "40001", "40P01", "53", "55P03", "57014", "57P0", "25006")
 
+# What the driver says of a connection that is not there any more; the last when it went between two statements of ours.
+_GONE = ("closed", "terminated", "closing", "released back to the pool")
+
 _releases: set[asyncio.Future[None]] = set()  # the loop itself holds its tasks weakly
 
 _log = structlog.get_logger()
@@ -47,7 +50,7 @@ def is_transient(error: BaseException) -> bool:
     if sqlstate:
         return str(sqlstate).startswith(_PASSING)
     if isinstance(error, asyncpg.InterfaceError):
-        return "closed" in str(error) or "terminated" in str(error) or "closing" in str(error)
+        return any(word in str(error) for word in _GONE)
     return isinstance(error, OSError | TimeoutError | asyncpg.InternalClientError)
 
 

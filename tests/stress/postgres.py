@@ -133,7 +133,10 @@ async def unharmed(place: Place, report: Report, attempts: int = 1) -> None:
     await completed(place, report)
     most = await place.connection.fetchval("select max(attempt) from worker.job_queue")
     report.figures["most_attempts"] = most
-    report.expect(most <= attempts, f"a job that nothing ailed was attempted {most} times")
+    again = await place.connection.fetch(
+        "select id, job_type, attempt, errors::text from worker.job_queue where attempt > $1 limit 3", attempts
+    )
+    report.expect(most <= attempts, f"jobs that nothing ailed were tried again: {[tuple(each) for each in again]}")
 
 
 async def completed(place: Place, report: Report) -> None:

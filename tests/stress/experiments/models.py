@@ -83,4 +83,7 @@ async def _fault(place: Place, number: int) -> None:
         stopped.send(signal.SIGSTOP)
         asyncio.get_running_loop().call_later(STOPPED_SECONDS, stopped.send, signal.SIGCONT)
     else:
-        await end_sessions(place, place.chance.choice(["control", "step", "beat"]))
+        duty = place.chance.choice(["control", "step", "beat"])
+        if duty == "beat":  # of one that is stopped it is the only sign of life, which nobody could do without
+            await asyncio.sleep(STOPPED_SECONDS)
+        await end_sessions(place, duty)
