@@ -1,22 +1,30 @@
 """The job type `reconcile`: through the queue, as the docs declare it, and killed in mid-apply."""
 
+import asyncio
 import re
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import asyncpg
+import httpx2
 import pytest
 
-from tests.heart import enqueue, until, write_config
+from tests.heart import DEADLINE, configured, enqueue, until, write_config
 from tests.jobs import league
 from tests.jobs.league import collect, digest, season
 from tests.processes import fleet
-from tests.support import ROOT
+from tests.support import ROOT, free_port
 from worker.outcome import Completed, Failed, Outcome
+from worker.service import run
+from worker.stop import Stop
 from worker.testing import bench
+from worker.web import Web
 
 PAGE = (ROOT / "docs" / "systems" / "reconcile.md").read_text(encoding="utf-8")
-DECLARED = "\n".join(re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL))
+_BLOCKS = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
+DECLARED = "\n".join(block for block in _BLOCKS if block.startswith("[job."))
+SCHEDULED = "\n".join(_BLOCKS)
 SLOW = """
 create sequence naps;
 create function nap() returns trigger language plpgsql as
@@ -100,3 +108,35 @@ async def test_kill_in_mid_apply_leaves_nothing_half_done_and_the_next_does_it_a
     assert await db.fetchval("select count(*) from league.competition_progress") == 601
     unproven = "select count(*) from league.competition_progress where not league.has_teams(competition_id)"
     assert await db.fetchval(unproven) == 0
+
+
+async def test_by_the_clock_and_the_drift_is_a_metric(
+    db: asyncpg.Connection, dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.parts.RESULTS_EVERY", 0.1)
+    noon = datetime(2026, 11, 22, 12, tzinfo=UTC)
+    await collect(db, "EPL")
+    await db.execute("select worker.set_clock($1)", noon)
+    port = free_port()
+    config = configured(tmp_path, dsn, f'{SCHEDULED}\n[http]\nlisten = "127.0.0.1:{port}"')
+    assert config.http is not None
+    stop = Stop()
+    running = asyncio.create_task(run(config, stop, web=Web(config.http)))
+    try:
+        for quarter, drift in ((noon + timedelta(minutes=15), 3), (noon + timedelta(minutes=75), 0)):
+            await until(db, "select next_at = $1 from worker.schedule", quarter)
+            await db.execute("select worker.set_clock($1)", quarter)
+            await until(
+                db, "select count(*) = 1 from worker.jobs where status = 'completed' and scheduled_at = $1", quarter
+            )
+            await has_line(port, f'worker_job_result{{job_type="reconcile",name="drift"}} {drift:.1f}')
+    finally:
+        stop.ask()
+        await running
+
+
+async def has_line(port: int, line: str) -> None:
+    """Scraped, sooner or later."""
+    async with asyncio.timeout(DEADLINE), httpx2.AsyncClient() as client:
+        while line not in (await client.get(f"http://127.0.0.1:{port}/metrics")).text:  # noqa: ASYNC110 - a scrape announces nothing
+            await asyncio.sleep(0.05)

@@ -12,6 +12,7 @@ _THERE = """
 """
 SYSTEMS = {
     "auto_sync": ("auto_sync.check()", "select level, said, cure from auto_sync.check()"),
+    "games": ("games.check()", "select level, said, cure from games.check()"),
     "sync": ("sync.check()", "select level, said, cure from sync.check()"),
 }
 

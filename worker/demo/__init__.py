@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-DEMOS = ("stats", "reconcile")
+DEMOS = ("stats", "reconcile", "auto-sync", "sync", "games")
 
 
 def play(name: str, *, quiet: bool, config: Path | None = None) -> dict[str, Any]:
@@ -17,12 +17,14 @@ def play(name: str, *, quiet: bool, config: Path | None = None) -> dict[str, Any
         DemoFailed: something that should have happened did not.
     """
     import asyncio
+    from importlib import import_module
 
-    from worker.demo import daemon, reconcile, stats
+    from worker.demo import daemon, stats
     from worker.demo.teller import Teller
 
     assert name in DEMOS
     teller = Teller(quiet=quiet)
-    if name == "reconcile":
-        return asyncio.run(reconcile.play(teller))
-    return asyncio.run(stats.play(teller, config or daemon.shipped()))
+    if name == "stats":
+        return asyncio.run(stats.play(teller, config or daemon.shipped()))
+    told: dict[str, Any] = asyncio.run(import_module(f"worker.demo.{name.replace('-', '_')}").play(teller))
+    return told

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 MOST_BYTES = 1 << 20  # of a request's body
 _DRIP = b"x" * 4096
@@ -22,13 +22,14 @@ class Reply:
     """What to answer instead of the truth.
 
     Attributes:
-        manner: hang sends nothing, endless never stops sending, broken closes in the middle of the body.
+        manner: hang sends nothing, endless never stops sending, broken closes in the middle of the body, unframed does
+            not say how long it is: its end is that of the connection.
     """
 
     status: int = 200
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
-    manner: Literal["whole", "hang", "endless", "broken"] = "whole"
+    manner: Literal["whole", "hang", "endless", "broken", "unframed"] = "whole"
 
     @classmethod
     def json(cls, status: int, value: Any, **headers: str) -> "Reply":
@@ -100,7 +101,7 @@ class Receiver:
             task.cancel()
         await asyncio.gather(*self._open, return_exceptions=True)
 
-    async def __aenter__(self) -> "Receiver":
+    async def __aenter__(self) -> Self:
         await self.start()
         return self
 
@@ -125,12 +126,13 @@ class Receiver:
     async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         call = await _read(reader)
         self.calls.append(call)
-        reply = self._plan.popleft() if self._plan else self._answer(call)
+        reply = await self._reply(call)
         if reply.manner == "hang":
             await asyncio.Event().wait()
         endless, broken = reply.manner == "endless", reply.manner == "broken"
-        headers = {"connection": "keep-alive", **reply.headers}
-        if not endless:
+        unframed = reply.manner == "unframed"
+        headers = {"connection": "close" if unframed else "keep-alive", **reply.headers}
+        if not (endless or unframed):
             headers.setdefault("content-length", str(len(reply.body) + broken))
         lines = [f"HTTP/1.1 {reply.status} Said", *(f"{name}: {value}" for name, value in headers.items()), "", ""]
         writer.write("\r\n".join(lines).encode() + reply.body)
@@ -138,7 +140,10 @@ class Receiver:
         while endless:
             writer.write(_DRIP)
             await writer.drain()
-        return not broken
+        return not (broken or unframed)
+
+    async def _reply(self, call: Call) -> Reply:
+        return self._plan.popleft() if self._plan else self._answer(call)
 
     def _answer(self, call: Call) -> Reply:
         if self._key is not None and not _shows(call.headers.get("authorization", ""), self._key):

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -22,11 +22,11 @@ class Said(NamedTuple):
 
 
 class Verbs:
-    """Verbs on one configuration and one database."""
+    """Verbs on one configuration and one database; `more` is put into their environment."""
 
-    def __init__(self, config: Path, url: str) -> None:
+    def __init__(self, config: Path, url: str, more: Mapping[str, str] | None = None) -> None:
         self._config = config
-        self._environment = {**os.environ, "DATABASE_URL": url}
+        self._environment = {**os.environ, **(more or {}), "DATABASE_URL": url}
         self._environment.pop("PORT", None)
 
     async def __call__(self, *arguments: str) -> Said:
