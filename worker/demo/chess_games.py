@@ -12,7 +12,8 @@ import chess.pgn
 
 from worker.demo.platforms import Played
 
-NODES = 40  # of the engine for a move
+NODES = 200  # of the engine, for a line of moves
+LINE = 6  # half-moves that are played of it
 KINDS = ("bullet", "blitz", "rapid")
 _WORTH = {chess.PAWN: 1, chess.KNIGHT: 3, chess.BISHOP: 3, chess.ROOK: 5, chess.QUEEN: 9, chess.KING: 0}
 
@@ -23,7 +24,7 @@ def make_games(
     player: str,
     newest: int,
     *,
-    plies: int = 30,
+    plies: int = 28,
     apart: int = 3_600_000,
     engine: str | None = None,
 ) -> list[Played]:
@@ -53,8 +54,12 @@ def _game(chance: random.Random, engine: chess.engine.SimpleEngine | None, playe
     slips = chance.choice((0.0, 0.0, 0.0, 0.0, 0.05))  # most games are quiet, some are not
     length = chance.randrange(plies // 2, plies)
     while len(board.move_stack) < length and not board.is_game_over():
-        drawn = engine is None or len(board.move_stack) < 2 or chance.random() < slips
-        board.push(_drawn(chance, board) if drawn or engine is None else _best(engine, board))
+        drawn = engine is None or len(board.move_stack) < 2
+        for move in [_drawn(chance, board)] if drawn or engine is None else _line(engine, board):
+            if chance.random() < slips:
+                board.push(_drawn(chance, board))
+                break
+            board.push(move)
     result = board.result() if board.is_game_over() else _verdict(board)
     kind = chance.choice(KINDS)
     return Played(white, black, at, result, _pgn(board, white, black, result, at), kind)
@@ -64,10 +69,11 @@ def _drawn(chance: random.Random, board: chess.Board) -> chess.Move:
     return chance.choice(list(board.legal_moves))
 
 
-def _best(engine: chess.engine.SimpleEngine, board: chess.Board) -> chess.Move:
-    move = engine.play(board, chess.engine.Limit(nodes=NODES)).move
-    assert move is not None
-    return move
+def _line(engine: chess.engine.SimpleEngine, board: chess.Board) -> list[chess.Move]:
+    """How it would go on: asking for each move would be slow where the machine is busy."""
+    told = engine.play(board, chess.engine.Limit(nodes=NODES), info=chess.engine.INFO_PV)
+    assert told.move is not None
+    return told.info.get("pv", [told.move])[:LINE]
 
 
 def _verdict(board: chess.Board) -> str:

@@ -14,7 +14,7 @@ import asyncpg
 
 from worker.demo.failure import DemoFailed
 
-WAIT_SECONDS = 120.0
+WAIT_SECONDS = 180.0
 LOOK_SECONDS = 0.05
 READY_SECONDS = 40.0
 _BUCKET = re.compile(r'worker_loop_lag_seconds_bucket\{.*?le="([^"]+)"\} (\S+)')
@@ -45,6 +45,7 @@ chess_com = "{origin}"
 engine = "{engine}"
 page = {page}
 quick_nodes = {quick}
+quick_every = 8
 deep_nodes = {deep}
 
 [rate.lichess]

@@ -23,8 +23,10 @@ from worker.jobs.games.terms import Search, find_engine
 
 SEED = 64
 GAMES, OTHERS = 200, 24
+SLICE = 40  # made at a time: a thread cannot be interrupted
+HOUR = 3_600_000
 PAGE = 40
-QUICK, DEEP = 600, 3_000  # nodes; a production's are more
+QUICK, DEEP = 500, 2_500  # nodes; a production's are more
 MOST, SPAN = 8, 4.0  # requests that the platforms here let pass in so many seconds
 ALONE = 10  # games for which an engine each is started, to compare
 MISSING = "no UCI engine is installed: the games were fetched and kept, and none is analysed"
@@ -52,8 +54,9 @@ class Scenes:
         await tables.apply(self._connection, "games")
         self._teller.line(f"installed the game sync ({len(applied)} files)")
         now = int(time.time()) * 1000
-        self._played = await asyncio.to_thread(make_games, SEED, GAMES, "Ann", now, engine=self._engine)
-        others = await asyncio.to_thread(make_games, SEED + 1, OTHERS, "Ann", now, engine=self._engine)
+        for first in range(0, GAMES, SLICE):
+            self._played += await self._made(SEED + first, SLICE, now - first * HOUR)
+        others = await self._made(SEED - 1, OTHERS, now)
         broken = Played("Ann", "Ben", now - 1000, "1-0", "1. e4 e5 2. Ke8 1-0")
         odd = Played("Ann", "Cem", now - 2000, "1-0", '[Variant "Crazyhouse"]\n\n1. e4 1-0', variant="crazyhouse")
         self._platforms.add(LICHESS, "Ann", self._played)
@@ -62,6 +65,9 @@ class Scenes:
         how = f"by {self._engine} and some dice" if self._engine else "by dice alone"
         self._teller.line(f"made {GAMES} games for Lichess and {OTHERS + 2} for Chess.com, {how}")
         return self._engine
+
+    async def _made(self, seed: int, count: int, newest: int) -> list[Played]:
+        return await asyncio.to_thread(make_games, seed, count, "Ann", newest, apart=HOUR, engine=self._engine)
 
     async def until_killed(self) -> dict[str, Any]:
         """A daemon fetches through trouble, and is killed in mid-analysis."""
