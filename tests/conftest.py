@@ -12,6 +12,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import pytest
+import structlog
 
 from tests.support import server_folder
 from worker.embedded import Embedded, start, system_prefix, wheel_prefix
@@ -35,6 +36,14 @@ class Given:
     def dsn(self, database: str | None = None) -> str:
         """The address of one of its databases, or of the one that was given."""
         return urlunsplit(self._url._replace(path=f"/{database}") if database else self._url)
+
+
+@pytest.fixture(autouse=True)
+def _log_as_it_is() -> Iterator[None]:
+    """A verb that a test called in its own process has set a level, below which the next test would see nothing."""
+    yield
+    if structlog.is_configured():
+        structlog.reset_defaults()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

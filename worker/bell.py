@@ -61,8 +61,8 @@ class Bell:
 
     def heard(self, for_me: bool) -> None:
         """Somebody rang: look now, or a little later when it is for another process, or often and for nothing."""
-        if self._later is not None:
-            return
+        if self._heard or self._later is not None:
+            return  # it is looked into already: of a flood nearly all end here
         if for_me and not self._distrusts():
             delay = self._looked_at + BUSY_PAUSE - time.monotonic()  # what came with the last ring's row comes together
         else:
