@@ -92,6 +92,7 @@ class Poller:
         self._cut = False  # the last look did not ask for all there may be
         self.in_hand = 0  # jobs claimed and not yet settled, a coalesced call as one
         self.begun = Onset()
+        self._answers = Onset()
         self._changed = asyncio.Event()
         self._gate = asyncio.Event()
         self._gate.set()
@@ -163,8 +164,9 @@ class Poller:
         self.interrupt(self._executor.running(), Interrupted("the lease was not confirmed in time"))
 
     def open(self) -> None:
-        """The lease is confirmed again."""
+        """The lease is confirmed again: the database answers."""
         self._gate.set()
+        self._answers.set()
 
     async def one_ended(self) -> None:
         """Wait until one of the jobs in hand has ended, if there are any."""
@@ -245,4 +247,4 @@ class Poller:
         pause = min(0.1 * 2 ** min(failures, 6), 5.0) * random.uniform(0.5, 1.0)
         if failures == 1 or failures % 10 == 0:
             _log.warning("claim.failed", error=type(error).__name__, sqlstate=sqlstate, again_in=round(pause, 2))
-        await asyncio.sleep(pause)
+        await self._answers.within(pause)
