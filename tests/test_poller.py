@@ -4,13 +4,14 @@ import asyncio
 from collections import Counter
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import pytest
 
 from tests.heart import becomes, configured, enqueue, heart, row, until
 from tests.proxy import proxied
 from tests.test_executor import Rig, configured_for
-from worker import bell, executor
+from worker import bell, executor, poller
 from worker.bell import Bell
 from worker.poller import Poller
 
@@ -175,6 +176,17 @@ async def test_shut_hands_back_and_claims_nothing_until_opened(claimer, connecti
     claimer.gate.set()
     claimer.poller.open()
     await until(connection, f"select ({COUNT}) = 1", "completed")
+
+
+async def test_who_is_confirmed_again_does_not_wait_for_the_end_of_a_backoff(claimer, connection, second, monkeypatch):
+    monkeypatch.setattr(poller, "random", SimpleNamespace(uniform=lambda *_: 6000.0))
+    async with second.transaction():
+        await second.execute("lock table worker.job_queue in access exclusive mode")
+        await becomes(lambda: claimer.poller.refused_at > 0)
+    await enqueue(connection)
+    claimer.poller.shut()
+    claimer.poller.open()
+    await becomes(lambda: claimer.begun == 1)
 
 
 async def test_an_answer_that_comes_after_the_fence_is_handed_back(claimer, connection, second):
