@@ -157,6 +157,25 @@ async def test_the_rings_of_one_burst_are_not_in_vain(made, monkeypatch):
     assert not made._distrusts()
 
 
+async def test_a_ring_of_its_own_does_not_wait_for_a_neighbours(made, monkeypatch):
+    monkeypatch.setattr(bell, "NEIGHBOUR", 600.0)
+    made.heard(for_me=False)
+    assert not made._woken.is_set()
+    made.heard(for_me=True)
+    assert made._woken.is_set()
+    assert made._later is None
+
+
+async def test_the_pause_after_a_look_is_shorter_than_a_neighbours(made, monkeypatch):
+    monkeypatch.setattr(bell, "NEIGHBOUR", 600.0)
+    monkeypatch.setattr(bell, "BUSY_PAUSE", 0.1)
+    made.clear()
+    for for_me in (False, True, False):
+        made.heard(for_me=for_me)
+        assert not made._woken.is_set()
+    await asyncio.wait_for(made._woken.wait(), 20)
+
+
 async def test_rings_that_follow_a_look_closely_make_one_more(made, monkeypatch):
     monkeypatch.setattr(bell, "BUSY_PAUSE", 0.2)
     made.clear()

@@ -25,7 +25,7 @@ SEEN_AHEAD = 1.0  # as far as two beats reach; what is due later is seen again
 EARLY = 0.003  # a timer that fires early finds nothing and spins
 VAIN_LOOKS = 10  # in VAIN_SPAN, after which rings are taken for forged: anybody may NOTIFY
 VAIN_SPAN = 1.0
-LULL = 0.02  # after a useful look in which the bell stays off
+LULL = 0.02  # for how long after a useful look the bell stays off
 
 
 class Bell:
@@ -61,16 +61,12 @@ class Bell:
 
     def heard(self, for_me: bool) -> None:
         """Somebody rang: look now, or a little later when it is for another process, or often and for nothing."""
-        if self._heard or self._later is not None:
-            return  # it is looked into already: of a flood nearly all end here
+        if self._heard:
+            return  # it is looked into already: of a flood many end here
         if for_me and not self._distrusts():
-            delay = self._looked_at + BUSY_PAUSE - time.monotonic()  # what came with the last ring's row comes together
-        else:
-            delay = NEIGHBOUR * random.uniform(0.5, 1.5)
-        if delay <= 0:
-            self._look()
-        else:
-            self._later = asyncio.get_running_loop().call_later(delay, self._look)
+            self._look_in(self._looked_at + BUSY_PAUSE - time.monotonic())  # what comes in a burst is found together
+        elif self._later is None:
+            self._look_in(NEIGHBOUR * random.uniform(0.5, 1.5))
 
     def due(self, seconds: float) -> None:
         """The first pending row, as somebody else saw it, is due then: one that came without a ring is found so."""
@@ -108,6 +104,18 @@ class Bell:
 
     async def _pause(self) -> None:
         await self._wait(self._looked_at + BUSY_PAUSE - time.monotonic())
+
+    def _look_in(self, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        if self._later is not None:
+            if self._later.when() <= loop.time() + seconds:
+                return
+            self._later.cancel()
+            self._later = None
+        if seconds <= 0:
+            self._look()
+        else:
+            self._later = loop.call_later(seconds, self._look)
 
     def _look(self) -> None:
         self._later = None

@@ -1,4 +1,4 @@
--- Backlog, and what else befalls a new row of a gated type: what becomes of a new job when as many of its type are pending as worker.toml allows.
+-- What befalls a new row of a type with turns, a rate or a backlog, which lets only so many be pending.
 
 create or replace function worker.admit(kind text, backlog jsonb, limits jsonb, wanted integer, may_refuse boolean,
   out on_time integer, out later interval)
