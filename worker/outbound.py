@@ -9,6 +9,7 @@ import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from functools import cached_property
 from typing import Any
 
@@ -21,6 +22,7 @@ from worker.addresses import Guard, Network, OutboundError, Policy, RefusedAddre
 
 READ_BYTES = 65_536  # of an answer's body; what follows is not read
 CONNECT_SECONDS = 5.0  # for all addresses of a host together
+MOST_WAIT_SECONDS = 999_999_999.0  # that a Retry-After is taken for: more can be no instant in the database
 KEEP_SECONDS = 4.0  # of an idle connection: under the 5 s after which Node closes its end
 
 
@@ -79,6 +81,11 @@ class Answer:
     headers: Mapping[str, str]
     body: bytes
     whole: bool = True
+
+    @property
+    def retry_after(self) -> float | None:
+        """Seconds from now that the answer's Retry-After asks to wait; None without one to be read."""
+        return seconds_until(self.headers.get("retry-after"), datetime.now(UTC))
 
     def json(self) -> Any:
         """The body, decoded.
@@ -143,6 +150,19 @@ class Outbound:
     @cached_property
     def _tls(self) -> ssl.SSLContext:
         return self._verify or httpx2.create_ssl_context(trust_env=False)
+
+
+def seconds_until(retry_after: str | None, now: datetime) -> float | None:
+    """What a Retry-After says, seconds or a date: 0 for one that is past, some decades for more, None for nonsense."""
+    text = (retry_after or "").strip()
+    if text.isascii() and text.isdigit():
+        return min(float(text), MOST_WAIT_SECONDS)
+    try:
+        at = parsedate_to_datetime(text)
+        seconds = (at if at.tzinfo else at.replace(tzinfo=UTC)) - now
+    except (ValueError, TypeError, OverflowError, IndexError):
+        return None
+    return min(max(seconds.total_seconds(), 0.0), MOST_WAIT_SECONDS)
 
 
 def _said(error: Exception) -> str:

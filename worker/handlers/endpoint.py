@@ -10,8 +10,6 @@ import ipaddress
 import re
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -65,19 +63,6 @@ def unite(jobs: Sequence[Job], keys: Iterable[str]) -> dict[str, Any]:
         if arrays := [job.payload[key] for job in jobs if key in job.payload]:
             united[key] = list({_same(value): value for array in arrays for value in array}.values())
     return {**united, PARENTS: [job.id for job in jobs]}
-
-
-def retry_after(value: str | None, most: float, now: datetime) -> float:
-    """Seconds that a Retry-After asks for, at most `most`; 0 for none, a past one or nonsense."""
-    text = (value or "").strip()
-    if re.fullmatch(r"[0-9]+", text):
-        return min(float(text), most)
-    try:
-        at = parsedate_to_datetime(text)
-        seconds = (at if at.tzinfo else at.replace(tzinfo=UTC)) - now
-    except (ValueError, TypeError, OverflowError, IndexError):
-        return 0.0
-    return min(max(seconds.total_seconds(), 0.0), most)
 
 
 @dataclass
@@ -195,7 +180,7 @@ class _Endpoint:
         return replace(outcome, payload={**job.payload, into: left}) if isinstance(outcome, Retried) else outcome
 
     def _wait(self, answer: Answer) -> float:
-        return retry_after(answer.headers.get("retry-after"), self.job_type.retry_after_max, datetime.now(UTC))
+        return min(answer.retry_after or 0.0, self.job_type.retry_after_max)
 
     def _said(self, answer: Answer) -> str:
         """Status and beginning of an answer, without what must not be seen: a receiver may echo our own headers."""

@@ -3,7 +3,6 @@
 A page is `{"orders": [{…}, …], "next_cursor": "…" | null, "total": 230}`.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
@@ -99,7 +98,7 @@ class Provider:
 
 
 def _judge(answer: Answer) -> None:
-    status, delay = answer.status, _retry_after(answer.headers)
+    status, delay = answer.status, answer.retry_after
     if status in (401, 403):
         raise AuthExpired(f"the provider answered {status}: connect the account again")
     if status == 429 or (status == 503 and delay is not None):
@@ -108,11 +107,6 @@ def _judge(answer: Answer) -> None:
         raise ProviderDown(f"the provider answered {status}", delay or 0.0)
     if status != 200:
         raise BadPage(f"the provider answered {status}")
-
-
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    text = headers.get("retry-after", "").strip()
-    return float(text) if text.isdecimal() and len(text) < 10 else None
 
 
 def _read(page: Any) -> Page:

@@ -1,9 +1,6 @@
 """Asking a platform: with a permit for every request, and what it answers turned into what the job is to do."""
 
 from contextlib import suppress
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from typing import Any
 
 from worker import Answer, Context, Later, Permanent, Request, TooSlow, Unreachable, WorkerError
 from worker.jobs.games.terms import Terms
@@ -65,15 +62,4 @@ class Asker:
         return await self.context.http(request)
 
     def _rest(self, answer: Answer, otherwise: float) -> float:
-        return min(said_after(answer) or otherwise, MOST_RESTS * self._terms.rest_seconds)
-
-
-def said_after(answer: Answer) -> float | None:
-    """Seconds that a Retry-After asks for; None where there is none that can be read."""
-    said: Any = answer.headers.get("retry-after", "").strip()
-    if said.isascii() and said.isdigit():
-        return float(said[:9])
-    try:
-        return max((parsedate_to_datetime(said) - datetime.now(UTC)).total_seconds(), 0.0)
-    except (ValueError, TypeError):
-        return None
+        return min(answer.retry_after or otherwise, MOST_RESTS * self._terms.rest_seconds)
