@@ -3,6 +3,7 @@
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +11,22 @@ import asyncpg
 import orjson
 import pytest
 
+from tests import heart
 from tests.heart import QUICK, write_config
 from tests.support import ROOT
 from worker import migrations
 from worker.config import load
 from worker.demo.provider import Provider
+from worker.demo.receiver import Reply
 from worker.outcome import Outcome, Snoozed
 from worker.testing import Bench, bench
 
 PAGE = (ROOT / "docs" / "systems" / "sync.md").read_text(encoding="utf-8")
 DECLARED, CLOCKED, *_ = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
 USER = "ann"
+HANGS = Reply(manner="hang")
+ASLEEP = "select count(*) from pg_stat_activity where wait_event = 'PgSleep'"
+until = partial(heart.until, seconds=60)  # daemons start, die and are missed
 _CONNECT = "select sync.connect($1, 'seller', $2, tenant_id => $3)"
 
 
@@ -79,14 +85,22 @@ async def one(connection: asyncpg.Connection, question: str, *arguments: Any) ->
     return dict(row)
 
 
+async def prepare(
+    connection: asyncpg.Connection, dsn: str, folder: Path, provider: Provider | None, **changes: str
+) -> Path:
+    """The sync manager installed and one account connected; its worker.toml."""
+    config = configure(folder, provider, **changes)
+    await install(connection, dsn, config)
+    await connect(connection)
+    return config
+
+
 @asynccontextmanager
 async def desk(
     connection: asyncpg.Connection, dsn: str, folder: Path, provider: Provider | None, **changes: str
 ) -> AsyncIterator[Bench]:
     """A bench with the sync manager installed and one account connected."""
-    config = configure(folder, provider, **{"settings": "detect_stay = 0", **changes})
-    await install(connection, dsn, config)
-    await connect(connection)
+    config = await prepare(connection, dsn, folder, provider, **{"settings": "detect_stay = 0", **changes})
     async with bench(dsn, config) as at:
         yield at
 

@@ -87,8 +87,14 @@ class TestCheck:
         warned = [each.said for each in await told(config) if each.level == "warning"]
         assert warned == ["1 messages may or may not have arrived", "1 jobs are more than 5 minutes late"]
         await db.execute("select worker.cancel(id) from worker.jobs")
-        warned = [each.said for each in await told(config) if each.level == "warning"]
-        assert warned[1] == "2 messages wait, and no job is there to send them"
+        waits = [each for each in await told(config) if each.level == "warning"][1]
+        assert waits.said == "2 messages wait, and no job is there to send them"
+        command, _, question = str(waits.cure).partition(": ")
+        assert command == "worker retry ID"
+        ids = {job_type: id_ for id_, job_type in await db.fetch(question)}
+        assert set(ids) == {"reminder_24h", "pause_check_48h"}
+        await db.execute("select worker.retry($1)", ids["reminder_24h"])
+        assert "2 messages wait" not in str(await told(config))
 
     async def test_where_it_is_not_installed_nothing_is_said_of_it(
         self, connection: asyncpg.Connection, dsn: str, tmp_path: Path

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tests.heart import job
-from worker import Context
+from worker import Context, breaker
 from worker.demo import carrier as faults
 from worker.demo.carrier import ACCOUNT, NUMBER, TOKEN, Carrier, Fault
 from worker.demo.receiver import Reply
@@ -79,6 +79,14 @@ async def test_what_an_answer_means(
     assert TOKEN not in str(told.value)
 
 
+@pytest.mark.parametrize("told", [{}, {"sid": 7, "status": "queued"}, {"sid": ["SM1"], "status": ["failed"]}], ids=str)
+async def test_a_text_that_was_taken_is_sent_however_that_is_told(
+    carrier: Carrier, context: Context, told: dict[str, object]
+) -> None:
+    carrier.faults[TEXT.phone] = Fault(Reply.json(201, told), taken=True)
+    assert await Twilio().send(context, TEXT) is None
+
+
 async def test_where_nobody_listens_nothing_was_sent(
     carrier: Carrier, context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -87,6 +95,22 @@ async def test_where_nobody_listens_nothing_was_sent(
         await Twilio().send(context, TEXT)
     with pytest.raises(NotNow, match="127"):
         await Twilio().find(context, TEXT)
+
+
+async def test_who_is_held_back_is_told_for_how_long(carrier: Carrier, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(breaker, "FAILURES", 1)
+    monkeypatch.setattr(breaker, "FAILING_SECONDS", 0.0)
+    await carrier.stop()
+    outbound = Outbound()
+    calls = breaker.Breakers(outbound, lambda where, opens: None)
+    context = Context([job()], {}, None, None, sender=calls)  # type: ignore[arg-type]
+    with pytest.raises(NotNow):
+        await Twilio().send(context, TEXT)
+    for call in (Twilio().send, Twilio().find):
+        with pytest.raises(NotNow, match="held back") as told:
+            await call(context, TEXT)
+        assert told.value.delay > 0
+    await outbound.close()
 
 
 @pytest.mark.parametrize("name", ["TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN", "TWILIO_FROM"])

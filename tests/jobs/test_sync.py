@@ -12,12 +12,12 @@ from tests.jobs.syncs import (
     CLOCKED,
     USER,
     active,
-    configure,
     connect,
     declared,
     desk,
     finish,
     install,
+    prepare,
     results,
     start,
     status,
@@ -182,9 +182,7 @@ async def test_a_paused_type_waits_and_says_so(at: Any, connection: asyncpg.Conn
 async def test_the_installation_may_be_repeated(
     connection: asyncpg.Connection, dsn: str, tmp_path: Path, provider: Provider
 ) -> None:
-    config = configure(tmp_path, provider, settings="detect_stay = 0")
-    await install(connection, dsn, config)
-    await connect(connection)
+    config = await prepare(connection, dsn, tmp_path, provider, settings="detect_stay = 0")
     async with bench(dsn, config) as at:
         sync = await start(connection)
         await finish(at, sync)

@@ -1,29 +1,23 @@
 """The seven lines of the first system's testing checklist, as tests of the same names, each with a real daemon."""
 
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import asyncpg
 import pytest
 
-from tests import heart
 from tests.heart import becomes
-from tests.jobs.syncs import USER, active, configure, connect, install, one, results, start, status
+from tests.jobs.syncs import ASLEEP, HANGS, USER, active, connect, one, prepare, results, start, status, until
 from tests.processes import Fleet, fleet
 from worker.demo.provider import Provider, make_orders, owed
-from worker.demo.receiver import Reply
 
 ORDERS = make_orders(3, 60)  # six pages
-HANGS = Reply(manner="hang")
-until = partial(heart.until, seconds=60)  # daemons start, die and are missed
 ENDED = "select status from worker.job_queue where id = $1 and finished_at is not null"
 SLOW = """
 create function nap() returns trigger language plpgsql as
   $$ begin if new.page = 3 then perform pg_sleep(600); end if; return null; end $$;
 create trigger slow after insert on sync.sync_pages for each row execute function nap();
 """
-ASLEEP = "select count(*) from pg_stat_activity where wait_event = 'PgSleep'"
 
 
 @pytest.fixture
@@ -34,10 +28,7 @@ async def provider():
 
 @pytest.fixture
 async def config(connection: asyncpg.Connection, dsn: str, tmp_path: Path, provider: Provider) -> Path:
-    made = configure(tmp_path, provider, settings="answer_within = 60")
-    await install(connection, dsn, made)
-    await connect(connection)
-    return made
+    return await prepare(connection, dsn, tmp_path, provider, settings="answer_within = 60")
 
 
 @pytest.fixture

@@ -38,6 +38,7 @@ async def at(connection: asyncpg.Connection, dsn: str, tmp_path: Path, provider:
      (Reply.json(200, {"orders": [{"order_id": "A"}], "next_cursor": None}), "BadPage", "DATA_ERROR"),
      (Reply.json(200, {"orders": [], "next_cursor": 7}), "BadPage", "DATA_ERROR"),
      (Reply.json(200, {"orders": [{**ORDERS[0], "quantity": "many"}], "next_cursor": None}), "StepError", "DATA_ERROR"),
+     (Reply.json(200, {"orders": [{**ORDERS[0], "price": "NaN"}], "next_cursor": None}), "StepError", "DATA_ERROR"),
      (Reply.json(200, {"orders": [], "next_cursor": "p3"}), "BadPage: page 3 leads to itself", "DATA_ERROR")],
     ids=lambda value: value[:24] if isinstance(value, str) else "",
 )  # fmt: skip

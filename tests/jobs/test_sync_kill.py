@@ -1,22 +1,17 @@
 """kill -9 of a daemon in the middle of syncs: no page is stored twice, no sync is lost, nothing is begun anew."""
 
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import asyncpg
 import pytest
 
-from tests import heart
 from tests.heart import QUICK, becomes
-from tests.jobs.syncs import USER, configure, connect, install, one, results, start, status
+from tests.jobs.syncs import ASLEEP, HANGS, USER, configure, connect, one, prepare, results, start, status, until
 from tests.processes import Fleet, fleet
 from worker.demo.provider import Provider, make_orders, owed
-from worker.demo.receiver import Reply
 
 ORDERS = make_orders(5, 50)  # five pages
-HANGS = Reply(manner="hang")
-until = partial(heart.until, seconds=60)  # daemons start, die and are missed
 USERS = [f"user{number}" for number in range(6)]
 ENDED = "select count(*) from worker.job_queue where job_type = 'sync' and status = 'completed' having count(*) = $1"
 NAPS_ONCE = """
@@ -26,7 +21,6 @@ create function nap() returns trigger language plpgsql as
   $$ begin if new.page = 3 and nextval('public.naps') = 1 then perform pg_sleep(600); end if; return null; end $$;
 create trigger slow after insert on sync.sync_pages for each row execute function nap();
 """
-ASLEEP = "select count(*) from pg_stat_activity where wait_event = 'PgSleep'"
 
 
 @pytest.fixture
@@ -37,10 +31,7 @@ async def provider():
 
 @pytest.fixture
 async def config(connection: asyncpg.Connection, dsn: str, tmp_path: Path, provider: Provider) -> Path:
-    made = configure(tmp_path, provider, settings="answer_within = 60")
-    await install(connection, dsn, made)
-    await connect(connection)
-    return made
+    return await prepare(connection, dsn, tmp_path, provider, settings="answer_within = 60")
 
 
 @pytest.fixture

@@ -76,6 +76,19 @@ async def test_who_sees_how_much(
         assert len(await db.fetch("select * from sync.history('ann')")) <= seen
 
 
+async def test_an_operator_of_one_s_own_opens_nobody_else_s_rows(db: asyncpg.Connection) -> None:
+    await db.execute(
+        "create schema own; grant usage on schema own to public;"
+        " create function own.yes(text, text) returns boolean language sql immutable as 'select true';"
+        " create operator own.= (leftarg = text, rightarg = text, function = own.yes)"
+    )
+    async with acting(db, "worker_tenant", "ann", "acme"):
+        await db.execute("set local search_path = own, pg_catalog")
+        assert await db.fetchval("select 'a'::text = 'b'::text")
+        for name in ("syncs", "sync_runs", "sync_orders", "claims"):
+            assert await db.fetchval(SEEN.format(name)) == 1, name
+
+
 async def test_a_user_asks_for_somebody_else_in_vain(db: asyncpg.Connection) -> None:
     bobs = await db.fetchval("select sync_id from sync.syncs where user_id = 'bob'")
     async with acting(db, "worker_tenant", "ann", "acme"):
@@ -91,11 +104,12 @@ async def test_a_user_asks_for_somebody_else_in_vain(db: asyncpg.Connection) -> 
 @pytest.mark.parametrize("role", ROLES)
 @pytest.mark.parametrize("table", TABLES)
 async def test_nobody_writes_to_a_table(db: asyncpg.Connection, role: str, table: str) -> None:
-    writes = (f"insert into sync.{table} default values", f"update sync.{table} set user_id = 'x'",
+    column = "page" if table == "sync_pages" else "user_id"
+    writes = (f"insert into sync.{table} default values", f"update sync.{table} set {column} = null",
               f"delete from sync.{table}", f"truncate sync.{table}")  # fmt: skip
     async with acting(db, role, "ann", "acme"):
         for write in writes:
-            with pytest.raises((asyncpg.InsufficientPrivilegeError, asyncpg.UndefinedColumnError)):
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
                 async with db.transaction():
                     await db.execute(write)
 

@@ -92,7 +92,7 @@ class Twilio:
         try:
             answer = await context.http(request)
         except (Held, NoConnection, RefusedAddress) as error:
-            raise NotNow(str(error), error.delay if isinstance(error, Held) else 0.0) from None
+            raise _not_now(error) from None
         except OutboundError as error:
             raise InDoubt(str(error)) from None
         _judge(answer)
@@ -103,7 +103,7 @@ class Twilio:
         try:
             answer = await context.http(_request("GET", f"{_url()}?{query}"))
         except (Held, OutboundError) as error:
-            raise NotNow(str(error)) from None
+            raise _not_now(error) from None
         listed = _decoded(answer).get("messages")
         if answer.status != 200 or not isinstance(listed, list):
             raise NotNow(f"Twilio answered {answer.status} when it was asked for a text")
@@ -113,12 +113,17 @@ class Twilio:
         return None  # it may be on its way all the same: what is not listed is no proof
 
     def _known(self, message: Mapping[str, Any]) -> str | None:
-        if message.get("status") in self._GIVEN_UP:
-            raise Refused(f"Twilio gave it up: {message['status']}, code {message.get('error_code')}")
-        return message.get("sid")
+        status, sid = message.get("status"), message.get("sid")
+        if isinstance(status, str) and status in self._GIVEN_UP:
+            raise Refused(f"Twilio gave it up: {status}, code {message.get('error_code')}")
+        return sid if isinstance(sid, str) else None
 
 
 PROVIDERS: dict[str, Callable[[], Provider]] = {"console": Console, "twilio": Twilio}
+
+
+def _not_now(error: Held | OutboundError) -> NotNow:
+    return NotNow(str(error), error.delay if isinstance(error, Held) else 0.0)
 
 
 def _judge(answer: Answer) -> None:
@@ -127,8 +132,7 @@ def _judge(answer: Answer) -> None:
         return
     said = f"Twilio answered {answer.status}{_code(answer)}"
     if answer.status == 429:
-        wait = answer.headers.get("retry-after", "")
-        raise NotNow(said, min(float(wait), MOST_WAIT_SECONDS) if wait.isdecimal() else 0.0)
+        raise NotNow(said, min(answer.retry_after or 0.0, MOST_WAIT_SECONDS))
     if answer.status >= 500 or answer.status == 408:
         raise InDoubt(said)
     if answer.status in (401, 403, 404) or answer.status < 400:

@@ -56,7 +56,8 @@ select 'warning', format('%s messages may or may not have arrived', count(*)),
   from auto_sync.outbox o where o.status = 'unknown' having count(*) > 0
 union all
 select 'warning', format('%s messages wait, and no job is there to send them', count(*)),
-       'worker retry the failed jobs of their syncs: select * from auto_sync.job_queue where status = ''skipped'''
+       'worker retry ID: select id, job_type from worker.jobs where status in (''failed'', ''cancelled'') and job_type <> ''auto_end_check'''
+       ' and correlation_id in (select auto_sync_id::text from auto_sync.outbox where status in (''queued'', ''sending''))'
   from auto_sync.outbox o
  where o.status in ('queued', 'sending')
    and not exists (select from auto_sync.live_jobs(o.auto_sync_id) j where j.job_type <> 'auto_end_check')

@@ -67,6 +67,7 @@ create table if not exists sync.sync_orders (
     refunded   numeric(12, 2) not null default 0,
     first_sync bigint not null,
     last_sync  bigint not null,
+    check ('NaN' not in (price, charged, refunded)),
     unique nulls not distinct (tenant_id, user_id, provider, order_id)
 );
 comment on table  sync.sync_orders           is 'Orders as the provider last told them.';

@@ -34,13 +34,12 @@ comment on function sync.tenant(text) is 'The tenant that is meant: the one the 
 
 create or replace function sync.sees(tenant_id text, user_id text) returns boolean
 language sql stable
-as $$
-select case
-    when pg_catalog.pg_has_role(current_user, 'worker_read', 'member') then true
-    when pg_catalog.pg_has_role(current_user, 'worker_enqueue', 'member')
+-- Bound here, so that it is inlined and still no operator of the caller's search_path stands in for `=`.
+return case
+    when pg_has_role(current_user, 'worker_read', 'member') then true
+    when pg_has_role(current_user, 'worker_enqueue', 'member')
         then worker.current_tenant() is null or sees.tenant_id = worker.current_tenant()
-    else sees.user_id = sync.current_user_id() and sees.tenant_id is not distinct from worker.current_tenant() end
-$$;
+    else sees.user_id = sync.current_user_id() and sees.tenant_id is not distinct from worker.current_tenant() end;
 comment on function sync.sees(text, text) is
     'Whether the caller may see what belongs to this user: readers of the queue all, applications those of the tenant they act for, anybody else only what is their own.';
 

@@ -36,7 +36,7 @@ comment on function sync.open_run(bigint) is
     'What an attempt of a sync begins with: whose it is, the token (or what is wrong with it), and the checkpoint to go on from.';
 
 create or replace function sync.read_orders(orders jsonb) returns setof sync.sync_orders
-language sql immutable set search_path = pg_catalog, pg_temp
+language sql stable set search_path = pg_catalog, pg_temp
 as $$
 -- The newest version of an order that a page has twice.
 select distinct on (o.order_id) null::text, '', '', o.order_id, o.ordered_at, o.updated_at, o.quantity, o.shipped,
