@@ -12,13 +12,6 @@ insert into games.player (user_id, lichess, chess_com) values (gen_random_uuid()
 $$;
 comment on function demo.add_user(text, text) is 'A user who plays under these names. Returns the id.';
 
-create or replace function demo.analysed() returns bigint
-language sql stable set search_path = pg_catalog, pg_temp
-as $$
-select count(*) from games.analysis
-$$;
-comment on function demo.analysed() is 'How many games are analysed.';
-
 create table if not exists demo.analysis_before (
   game_id bigint primary key,
   made_at timestamptz not null

@@ -1,4 +1,4 @@
-"""The shipped stats job with its cache webhook switched on: a receiver, a configuration, clubs, daemons."""
+"""The shipped stats job with its webhook switched on: a receiver, a configuration, clubs, daemons; chess platforms."""
 
 import re
 from collections.abc import AsyncIterator, Iterator
@@ -17,12 +17,19 @@ from worker.config import Config
 from worker.demo import tables
 from worker.demo.club import Club, generate
 from worker.demo.daemon import with_webhook
+from worker.demo.platforms import Platforms
 from worker.demo.receiver import Receiver
 
 
 @pytest.fixture
 async def receiver() -> AsyncIterator[Receiver]:
     async with Receiver(KEY) as serving:
+        yield serving
+
+
+@pytest.fixture
+async def platforms() -> AsyncIterator[Platforms]:
+    async with Platforms() as serving:
         yield serving
 
 

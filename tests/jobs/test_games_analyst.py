@@ -147,9 +147,23 @@ while read -r line; do case "$line" in uci) echo uciok ;; isready) echo readyok 
 
 def test_an_engine_that_hangs_fails_the_game(tmp_path: Path) -> None:
     engine = script(tmp_path, HANGING)
-    (found,) = analyse([(1, FOOLS_MATE, "white")], Search(engine, seconds=2))
+    (found,) = analyse([(1, FOOLS_MATE, "white")], Search(engine, seconds=1))
     assert (found["status"], found["note"]) == ("failed", "the engine failed: TimeoutError")
     assert children(engine) == []
+
+
+MUTE = """#!/bin/sh
+while read -r line; do
+  case "$line" in uci) echo uciok ;; isready) echo readyok ;; go*) echo "bestmove (none)" ;; quit) exit ;; esac
+done
+"""
+
+
+def test_an_engine_that_says_no_score_fails_the_game(tmp_path: Path) -> None:
+    games = [(1, FOOLS_MATE, "white"), (2, "*", "white")]
+    found = analyse(games, Search(script(tmp_path, MUTE)))
+    assert [each["status"] for each in found] == ["failed", "skipped"]
+    assert found[0]["note"] == "the engine failed: it moved without a score"
 
 
 def script(folder: Path, text: str) -> str:

@@ -11,7 +11,6 @@ import pytest
 from tests.jobs.games import DAY, NOW, some
 from worker.demo.platforms import Played, export
 from worker.jobs.games import chess_com, lichess
-from worker.jobs.games.asking import said_after
 from worker.jobs.games.game import CHUNK, Page, Wanted
 from worker.outbound import Answer
 
@@ -96,7 +95,7 @@ def test_what_chess_com_says_in_our_words(said: str, result: str) -> None:
 )
 def test_what_was_not_played_or_not_by_this_player_is_left_out(more: dict[str, Any]) -> None:
     page = of_lichess(line(**more))
-    assert (page.chunks, page.seen) == ([], 0)
+    assert (page.chunks, page.seen, page.newest) == ([], 1, 1000), "what the next page begins with hangs on it"
 
 
 def test_a_broken_end_is_left_out_and_said() -> None:
@@ -171,12 +170,12 @@ def test_the_months_of_a_span() -> None:
     [("7", 7.0), ("0", 0.0), ("99999999999999", 999_999_999.0), ("soon", None), ("", None), ("-3", None), ("²", None)],
 )
 def test_retry_after_in_seconds(said: str, seconds: float | None) -> None:
-    assert said_after(Answer(429, {"retry-after": said}, b"")) == seconds
+    assert Answer(429, {"retry-after": said}, b"").retry_after == seconds
 
 
 def test_retry_after_as_a_date() -> None:
     when = format_datetime(datetime.fromtimestamp(time.time(), UTC) + timedelta(hours=1), usegmt=True)
-    seconds = said_after(Answer(429, {"retry-after": when}, b""))
+    seconds = Answer(429, {"retry-after": when}, b"").retry_after
     assert seconds is not None
     assert 3_000 < seconds <= 3_600
-    assert said_after(Answer(429, {"retry-after": "Thu, 01 Jan 1970 00:00:00 GMT"}, b"")) == 0
+    assert Answer(429, {"retry-after": "Thu, 01 Jan 1970 00:00:00 GMT"}, b"").retry_after == 0

@@ -18,12 +18,6 @@ pytestmark = needs_engine
 
 
 @pytest.fixture
-async def platforms() -> AsyncIterator[Platforms]:
-    async with Platforms() as serving:
-        yield serving
-
-
-@pytest.fixture
 async def db(connection: asyncpg.Connection) -> asyncpg.Connection:
     await games.install(connection)
     return connection
@@ -196,7 +190,7 @@ async def test_settings_that_make_no_sense_end_it(
     assert "settings of sync_games" in job["last_error"]
 
 
-@pytest.mark.parametrize("sync_id", [None, 7, {}], ids=str)
+@pytest.mark.parametrize("sync_id", [None, 7, {}, "one"], ids=str)
 async def test_a_payload_without_a_sync_ends_it(at: Bench, sync_id: Any) -> None:
     job = await at.enqueue("sync_games", {"tenant_id": "t", "platform": "lichess", "sync_id": sync_id})
     assert isinstance(await at.run(job), Failed)
@@ -206,7 +200,9 @@ async def test_a_payload_without_a_sync_ends_it(at: Bench, sync_id: Any) -> None
 # The real engine, behind a script that kills the process above it when it sees this position.
 POISON = '[SetUp "1"]\n[FEN "8/8/8/8/8/k7/7q/K7 b - - 0 1"]\n\n1... Qa2# 0-1'
 KILLER = """#!/bin/sh
-while read -r line; do case "$line" in *8/8/8/8/8/k7*) kill -9 $PPID ;; *) echo "$line" ;; esac; done | {engine}
+while read -r line; do
+  case "$line" in *8/8/8/8/8/k7*) kill -9 $PPID ;; quit) exit ;; *) echo "$line" ;; esac
+done | {engine}
 """
 
 

@@ -7,18 +7,12 @@ import asyncpg
 import pytest
 
 from tests.jobs import games
-from tests.jobs.games import config, needs_engine, seen, some, start, user
-from worker.demo.platforms import Platforms
+from tests.jobs.games import NOW, config, needs_engine, seen, some, start, user
+from worker.demo.platforms import Platforms, Played
 from worker.outcome import Completed, Skipped
 from worker.testing import Bench, bench
 
 pytestmark = needs_engine
-
-
-@pytest.fixture
-async def platforms() -> AsyncIterator[Platforms]:
-    async with Platforms() as serving:
-        yield serving
 
 
 @pytest.fixture
@@ -90,6 +84,15 @@ async def test_filters_decide_what_is_found(at: Bench, db: asyncpg.Connection, p
     wanted = [game for game in played if game.kind != "bullet" and (game.white, game.result) == ("Ann", "1/2-1/2")]
     assert isinstance(came, Completed)
     assert came.result["found"] == len(wanted) > 0
+
+
+async def test_a_game_that_is_left_out_is_not_taken_for_the_end(
+    at: Bench, db: asyncpg.Connection, platforms: Platforms
+) -> None:
+    others = Played("Ben", "Cem", NOW - 20 * games.DAY, "1-0", "1. e4 1-0")  # on the first page
+    platforms.add("lichess", "Ann", [others, *some(15)])
+    made = await start(db, await user(db))
+    assert await at.run(made["job_id"]) == Completed({"found": 15, "done": 15, "skipped": 0, "failed": 0})
 
 
 async def test_no_games_are_no_failure(at: Bench, db: asyncpg.Connection, platforms: Platforms) -> None:

@@ -1,6 +1,10 @@
 """Game sync in SQL: what the job keeps, the old words, what operators do."""
 
 import uuid
+from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
+from types import SimpleNamespace
+from typing import Any
 
 import asyncpg
 import orjson
@@ -8,7 +12,9 @@ import pytest
 
 from tests.heart import enqueue
 from tests.jobs import games
-from tests.jobs.games import RUNNING, analysed, counts, ends, runs, seen, start, store, user
+from tests.jobs.games import RUNNING, analysed, counts, ends, page, runs, seen, start, store, user
+from worker import LostClaim
+from worker.jobs.games.store import Store
 
 
 @pytest.fixture
@@ -80,6 +86,38 @@ async def test_whoever_lost_the_claim_writes_nothing(db: asyncpg.Connection) -> 
     await db.execute("update worker.job_queue set claim = 2")
     assert not await store(db, sync, job, "a")
     assert not await db.fetchval("select games.end_fetch($1, $2, 1, false)", sync, job)
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda kept: kept.page(page("b"), 7, 100), lambda kept: kept.fetched(True), lambda kept: kept.begin(),
+        lambda kept: kept.record([{"game_id": 1, "status": "failed"}]), lambda kept: kept.end("completed", None),
+    ],
+)  # fmt: skip
+async def test_what_was_written_without_the_claim_is_undone(
+    db: asyncpg.Connection, write: Callable[[Store], Awaitable[object]]
+) -> None:
+    made = await start(db, await user(db))
+    await runs(db, made["job_id"])
+    await store(db, made["sync_id"], made["job_id"], "a")
+    everything = "select jsonb_agg(s), jsonb_agg(g), jsonb_agg(k) from games.sync s, games.sync_game g, games.game k"
+    before = await db.fetchrow(everything)
+    lost: Any = SimpleNamespace(job=SimpleNamespace(id=made["job_id"], claim=7), connection=lambda: nullcontext(db))
+    with pytest.raises(LostClaim):
+        await write(Store(lost, str(made["sync_id"])))
+    assert await db.fetchrow(everything) == before
+
+
+async def test_a_long_note_fits_in_whatever_script(db: asyncpg.Connection) -> None:
+    made = await start(db, await user(db))
+    await runs(db, made["job_id"])
+    await store(db, made["sync_id"], made["job_id"], "a")
+    game = await db.fetchval("select games.pending($1)", made["sync_id"])
+    await analysed(
+        db, made["sync_id"], made["job_id"], {"game_id": game, "status": "failed", "note": "\U0001f40e" * 200}
+    )
+    assert (await counts(db, made["sync_id"]))["failed"] == 1
 
 
 async def test_found_is_the_sum_and_an_analysis_is_linked_to_its_sync_and_job(db: asyncpg.Connection) -> None:

@@ -27,7 +27,7 @@ SLICE = 40  # made at a time: a thread cannot be interrupted
 HOUR = 3_600_000
 PAGE = 40
 QUICK, DEEP = 500, 2_500  # nodes; a production's are more
-MOST, SPAN = 8, 4.0  # requests that the platforms here let pass in so many seconds
+MOST, SPAN = 8, 2.0  # requests that the platforms here let pass in so many seconds
 ALONE = 10  # games for which an engine each is started, to compare
 MISSING = "no UCI engine is installed: the games were fetched and kept, and none is analysed"
 

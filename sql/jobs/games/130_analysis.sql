@@ -50,7 +50,7 @@ begin
        set status = case when f.status <> 'done' then f.status
                          when a.sync_id is distinct from record.sync_id then 'skipped' else 'done' end,
            note = case when f.status = 'done' and a.sync_id is distinct from record.sync_id then 'analysed before'
-                       else left(f.note, 200) end
+                       else left(f.note, 120) end  -- of four bytes each: the column takes 500
       from jsonb_to_recordset(findings) as f (game_id bigint, status text, note text)
       left join games.analysis a on a.game_id = f.game_id
      where g.sync_id = record.sync_id and g.game_id = f.game_id and g.status = 'pending';

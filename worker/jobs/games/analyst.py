@@ -19,6 +19,7 @@ MATE = 1_000  # hundredths of a pawn; no evaluation counts as more
 STARTS = 2  # of an engine for a game that makes it die
 HASH_MB = 16
 QUIT_SECONDS = 2.0
+LOOK_SECONDS = 0.005  # between looks for an engine that was killed
 
 Asked = tuple[int, str, str]  # id, PGN, the user's colour
 _TROUBLE = (uci.EngineError, uci.EngineTerminatedError, TimeoutError, OSError)
@@ -55,7 +56,7 @@ async def _one(desk: "Desk", text: str, colour: str) -> dict[str, Any]:
             return await _looked_at(desk, game, colour)
         except _TROUBLE as error:
             said = _said(error)
-            await desk.leave()  # the next game gets an engine that this one has not touched
+            await desk.leave(politely=False)  # the next game gets an engine that this one has not touched
     return {"status": "failed", "note": f"the engine failed: {said}"[:200]}
 
 
@@ -102,21 +103,24 @@ class Desk:
         spent, self._nodes = self._nodes, 0
         return spent
 
-    async def leave(self) -> None:
-        """End the engine, if there is one: politely, then not. It is gone afterwards."""
+    async def leave(self, *, politely: bool = True) -> None:
+        """End the engine, if there is one: politely where that is asked for, then not. It is gone afterwards."""
         engine, transport = self._engine, self._transport
         self._engine = self._transport = None
         self._nodes = 0
         if engine is None or transport is None:
             return
-        with suppress(*_TROUBLE):
-            async with asyncio.timeout(QUIT_SECONDS if engine.initialized else 0):
-                await engine.quit()
+        if politely and engine.initialized:
+            with suppress(*_TROUBLE):
+                async with asyncio.timeout(QUIT_SECONDS):
+                    await engine.quit()
         with suppress(ProcessLookupError):
             transport.kill()
         with suppress(TimeoutError):
             async with asyncio.timeout(QUIT_SECONDS):
-                await asyncio.shield(engine.returncode)
+                # Not engine.returncode: that never comes where a search was given up.
+                while transport.get_returncode() is None:  # noqa: ASYNC110
+                    await asyncio.sleep(LOOK_SECONDS)
         transport.close()
 
     async def _value(self, engine: uci.UciProtocol, board: chess.Board, nodes: int, told: object) -> int:
@@ -124,6 +128,8 @@ class Desk:
             return _final(board)
         async with asyncio.timeout(self.search.seconds):
             info = await engine.analyse(board, uci.Limit(nodes=nodes), game=told, info=uci.INFO_BASIC | uci.INFO_SCORE)
+        if "score" not in info:
+            raise uci.EngineError("it moved without a score")
         self._nodes += info.get("nodes", 0)
         value = info["score"].white().score(mate_score=MATE)
         return max(-MATE, min(MATE, value))

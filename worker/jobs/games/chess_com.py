@@ -9,7 +9,7 @@ from urllib.parse import quote
 import orjson
 
 from worker.jobs.games.asking import Asker
-from worker.jobs.games.game import Game, Page, Wanted, page, text
+from worker.jobs.games.game import Game, Page, Wanted, packed, text
 from worker.jobs.games.terms import Terms
 
 RATE = "chess_com"
@@ -43,7 +43,7 @@ def months(body: bytes, wanted: Wanted) -> list[int]:
 
 def parse(body: bytes, wanted: Wanted) -> Page:
     """The games of a month."""
-    return page(_games(orjson.loads(body)["games"], wanted.username), wanted)
+    return Page(packed(_games(orjson.loads(body)["games"], wanted.username), wanted))
 
 
 def _games(listed: list[Any], username: str) -> Iterator[Game]:

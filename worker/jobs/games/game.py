@@ -61,26 +61,24 @@ class Page:
 
     Args:
         chunks: JSON arrays for `games.store_page`, of a hundred games at most, the oldest first.
-        newest: of all games of the answer, wanted or not; 0 where there is none.
-        seen: how many games the answer had, wanted or not.
+        newest: of all games of the answer, wanted, playable or not; 0 where there is none, or a page is a month.
+        seen: how many games the answer had, wanted, playable or not; 0 where a page is a month.
         broken: the answer ended in the middle.
     """
 
     chunks: list[str]
-    newest: int
-    seen: int
+    newest: int = 0
+    seen: int = 0
     broken: bool = False
 
 
-def page(found: Iterable[Game], wanted: Wanted, *, broken: bool = False) -> Page:
-    """Filter and pack what an answer had."""
-    games = list(found)
-    kept = sorted((game for game in games if wanted.takes(game)), key=lambda game: game.played_at)
-    newest = max((game.played_at for game in games), default=0)
-    return Page(list(_packed(game.row() for game in kept)), newest, len(games), broken)
+def packed(found: Iterable[Game], wanted: Wanted) -> list[str]:
+    """The chunks of a page: the games of an answer, filtered."""
+    kept = sorted((game for game in found if wanted.takes(game)), key=lambda game: game.played_at)
+    return list(_chunks(game.row() for game in kept))
 
 
-def _packed(rows: Iterator[dict[str, object]]) -> Iterator[str]:
+def _chunks(rows: Iterator[dict[str, object]]) -> Iterator[str]:
     while chunk := list(islice(rows, CHUNK)):
         yield orjson.dumps(chunk).decode()
 

@@ -3,14 +3,14 @@
 An export is taken in pages: each asks for games since the newest one of the page before, which comes again with it.
 """
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import quote, urlencode
 
 import orjson
 
 from worker.jobs.games.asking import Asker
-from worker.jobs.games.game import Game, Page, Wanted, page, text
+from worker.jobs.games.game import Game, Page, Wanted, packed, text
 from worker.jobs.games.terms import Terms
 
 RATE = "lichess"
@@ -35,20 +35,17 @@ async def pages(asker: Asker, terms: Terms, wanted: Wanted, cursor: int) -> Asyn
 
 def parse(body: bytes, wanted: Wanted) -> Page:
     """The games of an export; a last line that is not whole is left out, and said."""
-    lines = body.split(b"\n")
-    games = list(_games(lines[:-1], wanted.username))
-    rest = lines[-1].strip()
+    *lines, rest = body.split(b"\n")
+    told = [orjson.loads(line) for line in lines if line.strip()]
+    broken = False
     try:
-        games += _games([rest], wanted.username) if rest else []
+        told += [orjson.loads(rest)] if rest.strip() else []
     except ValueError:
-        return page(games, wanted, broken=True)
-    return page(games, wanted)
-
-
-def _games(lines: list[bytes], username: str) -> Iterator[Game]:
-    for line in lines:
-        if line.strip() and (game := _game(orjson.loads(line), username)):
-            yield game
+        broken = True
+    games = [game for each in told if (game := _game(each, wanted.username))]
+    # Also of those that are left out: they fill a page like others.
+    newest = max((int(each["createdAt"]) for each in told), default=0)
+    return Page(packed(games, wanted), newest, len(told), broken)
 
 
 def _game(told: Any, username: str) -> Game | None:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 from typing import Any
+from uuid import UUID
 
 import orjson
 
@@ -115,6 +116,7 @@ def _milliseconds(moment: Any) -> int:
 
 
 def _sync_id(payload: Any) -> str:
-    if not isinstance(payload, dict) or not isinstance(payload.get("sync_id"), str):
-        raise InvalidJob("the payload names no sync_id; syncs are started by games.start()")
-    return str(payload["sync_id"])
+    try:
+        return str(UUID(payload["sync_id"]))
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise InvalidJob("the payload names no sync_id; syncs are started by games.start()") from None
