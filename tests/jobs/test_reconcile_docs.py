@@ -1,4 +1,4 @@
-"""What docs/systems/reconcile.md gives people to run does run, and names tests that exist."""
+"""What docs/systems/reconcile.md gives people to run does run."""
 
 import re
 
@@ -46,10 +46,3 @@ async def test_the_rights_of_the_page_are_enough(connection: asyncpg.Connection)
         assert await plan(connection) == []
     finally:
         await transaction.rollback()
-
-
-def test_the_page_names_tests_that_exist() -> None:
-    named = set(re.findall(r"`(test_\w+)`", PAGE))
-    sources = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
-    assert {name for name in named if f"def {name}(" not in sources} == set()
-    assert len(named) > 30
