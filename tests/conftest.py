@@ -84,7 +84,7 @@ def cluster() -> Iterator[Embedded | Given]:
     if url := os.environ.get("DATABASE_URL"):
         yield Given(url)
         return
-    with server_folder() as folder:
+    with server_folder(brief=True) as folder:
         server = start(folder, settings=SETTINGS, die_with_parent=True)
         yield server
         server.stop("immediate")

@@ -1,14 +1,13 @@
 """Limits, rates and turns with real daemons: what is promised over all of them, also when one is killed."""
 
 import asyncio
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import asyncpg
 import pytest
 
-from tests.heart import QUICK, configured, daemon, enqueue, until, write_config
+from tests.heart import DEADLINE, QUICK, configured, daemon, enqueue, until, write_config
 from tests.processes import Fleet, fleet
 
 THREE = """
@@ -67,10 +66,8 @@ async def test_a_daemon_asleep_starts_what_another_made_room_for(
 ) -> None:
     config = configured(tmp_path, dsn, THREE.format(folder=tmp_path), worker='poll = "60s"\nconcurrency = 2')
     async with daemon(config), daemon(config):
-        started = time.monotonic()
         await connection.execute(MANY, "work", "{}", 40)
         await until(connection, "select count(*) = 40 from worker.job_queue where status = 'completed'", seconds=40)
-        assert time.monotonic() - started < 40
 
 
 async def test_b_s_one_job_starts_within_two_job_lengths_of_a_s_many(
@@ -97,11 +94,11 @@ async def test_no_fair_job_waits_here_behind_a_stock_of_others(
     dsn: str, tmp_path: Path, connection: asyncpg.Connection
 ) -> None:
     config = configured(tmp_path, dsn, TURNS, worker='concurrency = 2\nprefetch = 50\npoll = "60s"')
-    most = 0
-    async with daemon(config):
+    counts = "select count(*) filter (where status = 'running'), count(started_at) from worker.job_queue"
+    most = begun = 0
+    async with daemon(config), asyncio.timeout(DEADLINE):
         await connection.execute(MANY, "turn", '{"tenant_id": "a"}', 1_000)
-        for _ in range(60):
-            running = await connection.fetchval("select count(*) from worker.job_queue where status = 'running'")
+        while begun < 20:
+            running, begun = await connection.fetchrow(counts)
             most = max(most, running)
-            await asyncio.sleep(0.01)
     assert 0 < most <= 4  # two run, two may be over and not settled yet

@@ -312,9 +312,10 @@ async def test_without_schedules_nothing_is_asked_for_them(dsn: str, tmp_path: P
         connection = await asyncpg.connect(dsn)
         try:
             await until(connection, "select count(*) > 0 from worker.process where beat_at > started_at")
-            asked = (
-                "select count(*) from pg_stat_activity where query like '%next_schedule%' and pid <> pg_backend_pid()"
-            )
-            assert await connection.fetchval(asked) == 0
+            asked = """
+                select query from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()
+                  and query like '%beat_and_look%'
+            """
+            assert await until(connection, asked) == "select * from worker.beat_and_look($1, $2, $3)"
         finally:
             await connection.close()

@@ -7,7 +7,7 @@ import asyncpg
 import pytest
 import structlog
 
-from tests.heart import Heart, enqueue, heart, until
+from tests.heart import Heart, becomes, enqueue, heart, until
 from worker import timeline
 from worker.job import Job
 from worker.timeline import Shown
@@ -75,6 +75,6 @@ async def test_trouble_in_showing_is_not_the_steps(parts, claimed, monkeypatch):
     monkeypatch.setattr(parts.queue, "step_failed", torn)
     with structlog.testing.capture_logs() as lines:
         shown = Shown(parts.queue, claimed, "a")
-        await asyncio.sleep(0.01)
+        await becomes(lambda: lines)
         await shown.failed("no luck")
     assert [line["event"] for line in lines] == ["step.not_shown"] * 2

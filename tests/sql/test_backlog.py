@@ -74,6 +74,7 @@ class TestRefuse:
         await queue.enqueue_many("free", {}, {})
         await queue.enqueue("few")
         await queue.enqueue("free")
+        assert await queue.count() == 4
 
 
 class TestDelay:
@@ -117,4 +118,4 @@ async def test_no_more_is_read_than_may_wait(queue: Queue, many: int) -> None:
     await queue.enqueue("few")
     after = await queue.db.fetchval("select pg_stat_get_xact_tuples_returned('worker.job_queue_due'::regclass)")
     await queue.db.execute("rollback")
-    assert after - before <= 51
+    assert 50 <= after - before <= 51

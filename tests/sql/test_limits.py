@@ -321,7 +321,7 @@ class Claimer:
 
 @pytest.mark.parametrize("seed", range(2))
 async def test_eight_claimers_never_run_more_than_the_limit(dsn: str, queue: Queue, seed: int) -> None:
-    limit, jobs = 3, 240
+    limit, jobs = 3, 120
     await queue.declare("few", limit=limit)
     await queue.declare("free", priority=200)
     await queue.enqueue_many("few", *[{}] * jobs)
