@@ -1,9 +1,7 @@
 """The demo "auto-sync": ten people are asked for their time, those who do not answer are reminded once, a worker is
 killed while it sends, and what nobody ends is paused and stopped."""
 
-import asyncio
 import time
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,7 @@ import orjson
 from worker import migrations
 from worker.demo import leftovers, tables
 from worker.demo.carrier import Carrier, silent
-from worker.demo.failure import DemoFailed
+from worker.demo.failure import must, until
 from worker.demo.interrupt import interruptible
 from worker.demo.place import connected, place
 from worker.demo.teller import Teller
@@ -41,8 +39,6 @@ python = "worker.jobs.auto_sync:end_check"
 unique_key = "{{sync_id}}"
 unique_while = "active"
 """
-LOOK_SECONDS = 0.05
-WAIT_SECONDS = 60.0
 _RESULT = "select demo.last_result($1, 'reminder_24h')"
 
 
@@ -119,9 +115,7 @@ class _Crew:
         drained = await self._run("console", "drain")
         counts: dict[str, int] = orjson.loads(await self._ask(_RESULT, self._sync))
         written = (drained.out + drained.err).count("sms.console")
-        self._must(
-            written == counts["sent"] + 1, f"{written} texts were written, not {counts['sent']} and the organizer's"
-        )
+        must(written == counts["sent"] + 1, f"{written} texts were written, not {counts['sent']} and the organizer's")
         self._teller.line(f"two had answered, one has no number; the provider `console` wrote {written} texts:")
         self._teller.line(f"  to an invitee: {await self._said('reminder')}")
         self._teller.line(f"  to Olga: {await self._said('reminder_notice')}")
@@ -133,7 +127,7 @@ class _Crew:
         await self._pass("5 minutes")
         await self._run("console", "drain")
         status = await self._status()
-        self._must(status == "paused", f"it is {status}")
+        must(status == "paused", f"it is {status}")
         self._teller.line(f"the sync is {status}; to Olga: {await self._said('pause_summary')}")
         return {"status": status, "left": await self._due()}
 
@@ -146,7 +140,7 @@ class _Crew:
             self._sync,
         )
         due = await self._due()
-        self._must("reminder_24h" not in due, "it would remind once more")
+        must("reminder_24h" not in due, "it would remind once more")
         self._teller.line(f"running again; no second reminder, and the next pause in {due['pause_check_48h']} min")
         return due
 
@@ -155,7 +149,7 @@ class _Crew:
         self._teller.title("all have answered")
         await self._ask("update auto_sync.auto_syncs set status = 'completed' where id = $1", self._sync)
         left = await self._due()
-        self._must(not left, f"jobs are left: {left}")
+        must(not left, f"jobs are left: {left}")
         self._teller.line("Olga completes it; its jobs ended in the same transaction")
         return {"left": len(left)}
 
@@ -166,18 +160,18 @@ class _Crew:
         await self._pass("5 minutes")
         self._carrier.faults[SEVENTH] = silent(listed=False)
         async with self._verbs["twilio"].started("run") as process:
-            await self._until(self._has_the_seventh, "the seventh text never came")
+            await until(self._has_the_seventh, "the seventh text never came")
             with suppress(ProcessLookupError):
                 process.kill()
         self._teller.line(f"killed; the outbox: {self._line(await self._outbox())}")
         async with self._verbs["twilio"].started("run") as process:
-            await self._until(self._is_through, "the reminder never came to its end")
+            await until(self._is_through, "the reminder never came to its end")
             process.terminate()
             await process.wait()
         outbox = await self._outbox()
         most = max(len(self._carrier.got(f"+1415555{n:04}")) for n in range(1, MEMBERS + 1))
-        self._must(most == 1, f"somebody got {most} texts")
-        self._must(outbox == {"sent": 9, "unknown": 1}, f"the outbox has {outbox}")
+        must(most == 1, f"somebody got {most} texts")
+        must(outbox == {"sent": 9, "unknown": 1}, f"the outbox has {outbox}")
         self._teller.line(f"another worker took over; the outbox: {self._line(outbox)}; nobody got two texts")
         self._teller.line(f"  to Nora: {await self._said('reminder_notice')}")
         return {**outbox, "most_for_one": most}
@@ -191,7 +185,7 @@ class _Crew:
         await self._pass("30 hours")
         await self._run("console", "drain")
         status = await self._status()
-        self._must(status == "stopped", f"it is {status}")
+        must(status == "stopped", f"it is {status}")
         self._teller.line(
             f"after the first option the check came again in {again['auto_end_check']} min; then: {status}"
         )
@@ -207,7 +201,7 @@ class _Crew:
 
     async def _run(self, sms: str, *arguments: str) -> Said:
         said = await self._verbs[sms](*arguments)
-        self._must(said.code == 0, f"worker {' '.join(arguments)} ended with {said.code}: {said.err}")
+        must(said.code == 0, f"worker {' '.join(arguments)} ended with {said.code}: {said.err}")
         return said
 
     async def _has_the_seventh(self) -> bool:
@@ -238,13 +232,3 @@ class _Crew:
 
     async def _ask(self, question: str, *arguments: object) -> Any:
         return await self._connection.fetchval(question, *arguments)
-
-    def _must(self, held: bool, otherwise: str) -> None:
-        if not held:
-            raise DemoFailed(otherwise)
-
-    async def _until(self, true: Callable[[], Awaitable[bool]], otherwise: str) -> None:
-        end = time.monotonic() + WAIT_SECONDS
-        while not await true():
-            self._must(time.monotonic() < end, otherwise)
-            await asyncio.sleep(LOOK_SECONDS)

@@ -13,7 +13,7 @@ from worker import migrations
 from worker.demo import tables
 from worker.demo.chess_games import make_games
 from worker.demo.daemon import running
-from worker.demo.failure import DemoFailed
+from worker.demo.failure import must
 from worker.demo.games_desk import CONFIG, Desk, Looks
 from worker.demo.platforms import CHESS_COM, LICHESS, Platforms, Played, cut, export
 from worker.demo.receiver import Reply
@@ -97,7 +97,7 @@ class Scenes:
             await looks.ready()
             told = {"resume": await self._resume(), "again": await self._again(), "partial": await self._partial()}
             lag = await looks.lag()
-            self._must(await daemon.stop() == 0, f"the daemon did not stop\n{daemon.said()}")
+            must(await daemon.stop() == 0, f"the daemon did not stop\n{daemon.said()}")
         told |= {"limits": self._limits(), "lag": lag, "savings": await self._savings()}
         self._tell_lag(lag)
         return told
@@ -111,7 +111,7 @@ class Scenes:
             refusals = await self._refusals()
             self._sync = await self._desk.start(self._user, LICHESS)
             seen = await self._follow(lambda seen: seen["status"] in ("completed", "failed"))
-        self._must(seen["games_found"] == GAMES, f"{seen['games_found']} games were found")
+        must(seen["games_found"] == GAMES, f"{seen['games_found']} games were found")
         self._teller.line(f"the sync {seen['status']}: {seen['error']}")
         self._teller.title("and here it ends")
         self._teller.line(MISSING)
@@ -132,7 +132,7 @@ class Scenes:
         seen = await self._follow(lambda seen: seen["status"] in ("completed", "failed"))
         repeated = await self._desk.ask("select demo.repeated_analyses()")
         fetched = len(self._platforms.times[LICHESS]) - before
-        self._must(
+        must(
             (seen["status"], seen["games_analyzed"], repeated, fetched) == ("completed", GAMES, 0, 0),
             f"{seen['status']}: {seen['error']}; {repeated} games analysed twice, {fetched} requests repeated",
         )
@@ -144,7 +144,7 @@ class Scenes:
         self._sync = await self._desk.start(self._user, LICHESS)
         seen = await self._follow(lambda seen: seen["status"] in ("completed", "failed"))
         skipped = seen["games_skipped"]
-        self._must((seen["status"], skipped) == ("completed", GAMES), f"{seen['status']}, {skipped} skipped")
+        must((seen["status"], skipped) == ("completed", GAMES), f"{seen['status']}, {skipped} skipped")
         self._teller.line(f"{skipped} of {seen['games_found']} games were analysed before, and are skipped")
         return {"skipped": skipped}
 
@@ -154,7 +154,7 @@ class Scenes:
         seen = await self._follow(lambda seen: seen["status"] in ("completed", "failed"), other)
         counts = {name: seen[f"games_{name}"] for name in ("found", "analyzed", "skipped", "failed")}
         wanted = {"found": OTHERS + 2, "analyzed": OTHERS, "skipped": 1, "failed": 1}
-        self._must((seen["status"], counts) == ("completed", wanted), f"{seen['status']}: {counts}")
+        must((seen["status"], counts) == ("completed", wanted), f"{seen['status']}: {counts}")
         self._teller.line(f"completed, and it says: {seen['error']}")
         return {**counts, "error": seen["error"]}
 
@@ -165,7 +165,7 @@ class Scenes:
             count, most = len(self._platforms.times[platform]), self._platforms.most_in(platform, SPAN)
             told[platform] = {"requests": count, "most": most, "bound": MOST}
             self._teller.line(f"{platform}: {count} requests, at most {most} in any {SPAN:g} s; {MOST} are let pass")
-        self._must(self._platforms.refused == 0, f"{self._platforms.refused} requests came too often")
+        must(self._platforms.refused == 0, f"{self._platforms.refused} requests came too often")
         return told | {"refused": self._platforms.refused}
 
     async def _savings(self) -> dict[str, Any]:
@@ -220,7 +220,3 @@ class Scenes:
             limit=MOST // 2,
             span=SPAN,
         )
-
-    def _must(self, held: bool, otherwise: str) -> None:
-        if not held:
-            raise DemoFailed(otherwise)

@@ -1,9 +1,7 @@
 """The demo "reconcile": progress that has drifted away from 100,000 collected teams is found and brought back, nothing
 is half done when somebody pulls the plug, and what nobody collected is reported."""
 
-import asyncio
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -12,7 +10,7 @@ import orjson
 
 from worker import migrations
 from worker.demo import leftovers, tables
-from worker.demo.failure import DemoFailed
+from worker.demo.failure import must, until
 from worker.demo.interrupt import interruptible
 from worker.demo.place import connected, place
 from worker.demo.teller import Teller
@@ -30,8 +28,6 @@ python = "worker.jobs.reconcile:reconcile"
 settings = { execute = true }
 """
 VERB = ("reconcile", "--environment", "demo")
-LOOK_SECONDS = 0.05
-WAIT_SECONDS = 60.0
 
 
 async def play(teller: Teller) -> dict[str, Any]:
@@ -92,7 +88,7 @@ class _League:
         self._show("worker reconcile --environment demo --competition C004", said)
         self._planned = await self._json(1)
         drift, counts = self._planned["drift"], self._planned["counts"]
-        self._must(await self._digest() == before, "the dry run changed something")
+        must(await self._digest() == before, "the dry run changed something")
         held = sum(each["held"] for each in counts.values())
         unproven = sum(each["unproven"] for each in counts.values())
         self._teller.line(f"in all {drift} records differ, {held} more are in a live worker's hands; exit code 1")
@@ -106,14 +102,14 @@ class _League:
         await self._ask("select demo.begin_dawdling()")
         try:
             async with self._verbs.started(*VERB, "--execute") as process:
-                await self._until(self._within, "it never came to the middle")
+                await until(self._within, "it never came to the middle")
                 with suppress(ProcessLookupError):
                     process.kill()
-            await self._until(self._gone, "its session stays")
+            await until(self._gone, "its session stays")
         finally:
             await self._ask("select demo.end_dawdling()")
         unchanged = await self._digest() == before
-        self._must(unchanged, "something was left half done")
+        must(unchanged, "something was left half done")
         self._teller.line("kill -9 when all was written and nothing committed: nothing is half done")
         return {"unchanged": unchanged}
 
@@ -124,7 +120,7 @@ class _League:
         done = await self._json(1, "--execute")
         seconds = round(time.monotonic() - began, 2)
         same = done["changes"] == self._planned["changes"]
-        self._must(same, "what was done is not what was planned")
+        must(same, "what was done is not what was planned")
         left = [row for row in done["changes"] if row["action"] in ("held", "unproven")]
         self._teller.line(f"{done['fixed']} records corrected, exactly those of the dry run, in {seconds:g} s")
         for row in left:
@@ -138,7 +134,7 @@ class _League:
         await self._ask("select demo.move_on()")
         number = await self._ask("select worker.enqueue('reconcile')")
         drained = await self._verbs("drain")
-        self._must(drained.code == 0, f"worker drain ended with {drained.code}: {drained.err}")
+        must(drained.code == 0, f"worker drain ended with {drained.code}: {drained.err}")
         result = orjson.loads(await self._ask("select result from worker.jobs where id = $1", number))
         self._teller.line("the missing teams are there, and the worker is dead; `worker drain` ran one job")
         self._teller.line(f"its result: drift {result['drift']}, fixed {result['fixed']}")
@@ -149,23 +145,19 @@ class _League:
         self._teller.title("and now")
         said = await self._verbs(*VERB)
         self._show("worker reconcile --environment demo", said)
-        self._must(said.code == 0, f"it is not in sync: exit code {said.code}")
+        must(said.code == 0, f"it is not in sync: exit code {said.code}")
         return True
 
     async def _json(self, code: int, *options: str) -> dict[str, Any]:
         said = await self._verbs(*VERB, "--json", *options)
-        self._must(said.code == code, f"worker reconcile ended with {said.code}, not {code}: {said.err}")
+        must(said.code == code, f"worker reconcile ended with {said.code}, not {code}: {said.err}")
         told: dict[str, Any] = orjson.loads(said.out)
         return told
 
     def _show(self, command: str, said: Said) -> None:
         self._teller.line(f"$ {command}")
         self._teller.lines(said.out.splitlines())
-        self._must(not said.err, said.err)
-
-    def _must(self, held: bool, otherwise: str) -> None:
-        if not held:
-            raise DemoFailed(otherwise)
+        must(not said.err, said.err)
 
     async def _within(self) -> bool:
         return bool(await self._ask("select demo.reconcilers(true)") == 1)
@@ -178,9 +170,3 @@ class _League:
 
     async def _ask(self, question: str, *arguments: object) -> Any:
         return await self._connection.fetchval(question, *arguments)
-
-    async def _until(self, true: Callable[[], Any], otherwise: str) -> None:
-        end = time.monotonic() + WAIT_SECONDS
-        while not await true():
-            self._must(time.monotonic() < end, otherwise)
-            await asyncio.sleep(LOOK_SECONDS)

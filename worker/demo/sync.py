@@ -12,6 +12,7 @@ import asyncpg
 from worker import migrations
 from worker.demo import tables
 from worker.demo.daemon import Daemon, running
+from worker.demo.failure import must
 from worker.demo.interrupt import interruptible
 from worker.demo.place import connected, place
 from worker.demo.provider import Provider, make_orders, owed
@@ -117,7 +118,7 @@ class _Scenes(Desk):
         self._teller.title("no token, no sync")
         sqlstate = await self.refused("ann")
         await self.connect("ann")
-        self.must(sqlstate[0] == "SY001", f"a start without a token came to {sqlstate}")
+        must(sqlstate[0] == "SY001", f"a start without a token came to {sqlstate}")
         self._teller.line(f"sync.start('ann') is refused with {sqlstate[0]}: there is no token; sync.connect keeps one")
         return sqlstate[0]
 
@@ -134,8 +135,8 @@ class _Scenes(Desk):
         counted = await self.json("select sync.results('ann', $1)", sync)
         asked = sum(self._provider.asked.values())
         attempts = await self.ask("select attempt from worker.job_queue where id = $1", sync)
-        self.must(counted["orders"] == ORDERS, f"it stored {counted['orders']} orders")
-        self.must(counted["claims"] == owed(self._provider.orders), f"it found {counted['claims']} claims")
+        must(counted["orders"] == ORDERS, f"it stored {counted['orders']} orders")
+        must(counted["claims"] == owed(self._provider.orders), f"it found {counted['claims']} claims")
         self._teller.line(f"completed at attempt {attempts}: {counted['orders']} orders on {counted['pages']} pages,")
         self._teller.line(f"each stored once, asked for {asked} times; {counted['claims']} claims were detected")
         return {"progress": seen, "orders": counted["orders"], "pages": counted["pages"], "asked": asked,
@@ -148,7 +149,7 @@ class _Scenes(Desk):
         came = await asyncio.gather(*(self.caller("bea") for _ in range(CALLERS)))
         started = [answer for answer in came if isinstance(answer, int)]
         refused = [answer for answer in came if answer == ("SY003", str(started[0]))]
-        self.must((len(started), len(refused)) == (1, CALLERS - 1), f"they came to {came}")
+        must((len(started), len(refused)) == (1, CALLERS - 1), f"they came to {came}")
         self._teller.line(f"one began sync {started[0]}; {len(refused)} were refused with SY003, which names it")
         await self.ended("bea", started[0])
         return {"runs": len(started), "refusals": len(refused)}
@@ -172,9 +173,9 @@ class _Scenes(Desk):
         sync, page = at
         await self.ended("carl", sync)
         twice = [number for number, times in self._provider.asked.items() if times > 1]
-        self.must(twice == [6], f"pages {twice} were asked for again")
+        must(twice == [6], f"pages {twice} were asked for again")
         counted = await self.json("select sync.results('carl', $1)", sync)
-        self.must(counted["added"] == ORDERS, f"it stored {counted['added']} orders")
+        must(counted["added"] == ORDERS, f"it stored {counted['added']} orders")
         self._teller.line(f"another daemon went on at page {page + 1}: no page was stored twice, none is missing")
         return {"page": page, "asked_again": len(twice), "orders": counted["orders"]}
 
@@ -190,7 +191,7 @@ class _Scenes(Desk):
         await self.until("select status = 'cancelled' from worker.job_queue where id = $1", sync,
                           otherwise="it is not cancelled")  # fmt: skip
         seconds = round(time.monotonic() - began, 3)
-        self.must(await self.ask("select demo.dozers()") == 0, "its SQL runs on")
+        must(await self.ask("select demo.dozers()") == 0, "its SQL runs on")
         self._teller.line(f"{seconds:g} s after sync.cancel its statement is ended and the row says cancelled")
         return {"seconds": seconds, "stored": await self.ask("select demo.pages_of('dora')")}
 
@@ -229,7 +230,7 @@ class _Scenes(Desk):
                 waits = f": {error}, tried again in {now['error']['retry_after']} s" if error else ""
                 self._teller.line(f"{told[0]:>3} %  {told[1]}, page {told[2]}{waits}")
             if not now["active"]:
-                self.must(now["status"] == "completed", f"it ended as {now['status']}: {now['error']}")
+                must(now["status"] == "completed", f"it ended as {now['status']}: {now['error']}")
                 return list(dict.fromkeys(percent for percent, *_ in seen))
-            self.must(time.monotonic() < end, "it does not end")
+            must(time.monotonic() < end, "it does not end")
             await asyncio.sleep(LOOK_SECONDS)

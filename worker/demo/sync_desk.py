@@ -9,7 +9,7 @@ import asyncpg
 import orjson
 
 from worker.demo.daemon import Daemon
-from worker.demo.failure import DemoFailed
+from worker.demo.failure import DemoFailed, must
 from worker.demo.place import connected
 
 WAIT_SECONDS = 25.0
@@ -34,7 +34,7 @@ class Desk:
     async def refused(self, user: str) -> tuple[str, str]:
         """Starts a sync that must be refused."""
         answer = await self.caller(user)
-        self.must(not isinstance(answer, int), "it was not refused")
+        must(not isinstance(answer, int), "it was not refused")
         assert isinstance(answer, tuple)
         return answer
 
@@ -50,7 +50,7 @@ class Desk:
         """Waits for a sync to be completed."""
         await self.until("select sync.status($1, $2) ->> 'active' = 'false'", user, sync, otherwise="it does not end")
         status = (await self.json("select sync.status($1, $2)", user, sync))["status"]
-        self.must(status == "completed", f"it ended as {status}")
+        must(status == "completed", f"it ended as {status}")
 
     async def json(self, question: str, *arguments: object) -> dict[str, Any]:
         """An answer that is JSON."""
@@ -60,11 +60,6 @@ class Desk:
     async def ask(self, question: str, *arguments: object) -> Any:
         """An answer of one value."""
         return await self._connection.fetchval(question, *arguments)
-
-    def must(self, held: bool, otherwise: str) -> None:
-        """Ends the demo unless it is so."""
-        if not held:
-            raise DemoFailed(otherwise)
 
     async def until(self, question: str, *arguments: object, otherwise: str, daemon: Daemon | None = None) -> None:
         """Asks until the answer is true, or the demo fails."""
@@ -79,5 +74,5 @@ class Desk:
         """Waits for something in this process that nobody announces."""
         end = time.monotonic() + WAIT_SECONDS
         while not true():
-            self.must(time.monotonic() < end, otherwise)
+            must(time.monotonic() < end, otherwise)
             await asyncio.sleep(LOOK_SECONDS)
