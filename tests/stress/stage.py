@@ -101,6 +101,13 @@ class Stage:
         if row["status"] in ("pending", "running"):
             await self.connection.execute("select worker.cancel($1)", job_id)
 
+    async def cleared(self) -> None:
+        """Cancel what a scene that broke off leaves behind: the checker is to judge whole ones."""
+        await self.connection.execute(
+            "select worker.cancel(id) from worker.job_queue where job_type = $1 and status in ('pending', 'running')",
+            self.name,
+        )
+
     def expect(self, true: bool, otherwise: str) -> None:
         self.report.expect(true, f"{self.name}: {otherwise}")
 

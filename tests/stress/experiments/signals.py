@@ -193,8 +193,8 @@ async def again(stage: Stage, job_id: int) -> None:
                 found.setdefault(claim, []).append(float(at))
         return found
 
-    await becomes(lambda: len(runs()) == 2)
-    first, second = runs().values()
+    await becomes(lambda: len(runs()) >= 2)  # a slow machine may fence the second as well
+    first, second = list(runs().values())[:2]
     stage.report.figures[f"{stage.name}_overlap_s"] = round(max(max(first) - min(second), 0.0), 2)
 
 
@@ -216,6 +216,7 @@ async def conducted(place: Place, report: Report, stages: dict[str, Callable[[St
                 await stages[name](stage)
             except (TimeoutError, AssertionError) as error:
                 stage.expect(False, f"{type(error).__name__}: {error}")
+                await stage.cleared()
 
     await place.started(place.spawn(place.configure(BYSTANDER)))
     await asyncio.gather(*map(conduct, stages))
