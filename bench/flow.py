@@ -13,7 +13,7 @@ import orjson
 
 from bench.ground import ROOT, Ground, cpu
 
-FAST = "concurrency = 1000\nprefetch = 1000"
+FAST = "concurrency = 1000\nprefetch = 2000"
 PLAIN = ""  # the settings' defaults
 NOOP = '[job.noop]\npython = "bench.noop:noop"\n'
 BATCH, LANES = 500, 2  # of the raw drain

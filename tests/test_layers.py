@@ -10,7 +10,7 @@ ORDER = """
     errors exact job retry outcome graph cron config spans metrics log reset way connection door database waiting
     migrations verdict ongoing job_queue permits timetable timeline step kept_step addresses outbound breaker child
     packing children context handlers settler report alarm attempt slots solitude executor listener bell onset
-    poller judge beat lease upkeep schedule results prune pulse health drain stop notify watchdog parts life service
+    lane poller judge beat fence lease upkeep schedule results prune pulse health drain stop notify watchdog parts life service
     embedded testing check web jobs demo cli
 """.split()  # noqa: SIM905, a list of words reads best as words
 EXEMPT = {"__init__", "__main__"}

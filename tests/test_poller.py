@@ -90,6 +90,49 @@ async def test_beyond_the_slots_it_claims_no_more_than_it_finishes(dsn, tmp_path
         await until(connection, f"select ({COUNT}) = 10", "completed")
 
 
+async def test_in_a_flood_a_second_claim_is_on_its_way(dsn, tmp_path, connection, monkeypatch):
+    monkeypatch.setattr(poller, "BATCH", 5)
+    async with claiming(dsn, tmp_path, concurrency=20) as claimer:
+        claim, under_way, most = claimer.poller._queue.claim, [], []
+
+        async def counted(*arguments):
+            under_way.append(1)
+            most.append(len(under_way))
+            try:
+                return await claim(*arguments)
+            finally:
+                under_way.pop()
+
+        claimer.poller._queue.claim = counted
+        claimer.gate.set()
+        await connection.execute("select worker.enqueue('work') from generate_series(1, 400)")
+        await until(connection, f"select ({COUNT}) = 400", "completed")
+    assert max(most) == 2
+    assert claimer.begun == 400
+    assert await connection.fetchval("select bool_and(attempt = 1) from worker.job_queue")
+
+
+async def test_beside_a_claim_none_is_made_for_more_than_there_is_room(dsn, tmp_path, connection, monkeypatch):
+    monkeypatch.setattr(poller, "BATCH", 5)
+    async with claiming(dsn, tmp_path, concurrency=12) as claimer:
+        await connection.execute("select worker.enqueue('work') from generate_series(1, 40)")
+        await becomes(lambda: claimer.begun == 12)
+        await asyncio.sleep(0.1)
+        assert claimer.poller.in_hand == 12
+        assert await connection.fetchval(COUNT, "running") == 12
+
+
+async def test_what_goes_wrong_in_the_second_claim_ends_the_loop_loudly(dsn, tmp_path, connection, monkeypatch):
+    monkeypatch.setattr(poller, "BATCH", 2)
+    async with claiming(dsn, tmp_path, concurrency=20) as claimer:
+        claimer.poller._others = lambda: 1 / 0
+        claimer.poller._room = lambda: 20
+        await connection.execute("select worker.enqueue('work') from generate_series(1, 9)")
+        with pytest.raises(ZeroDivisionError):
+            async with asyncio.timeout(20):
+                await asyncio.shield(claimer.polling)
+
+
 async def test_what_waits_behind_long_ones_goes_to_a_neighbour_and_is_not_claimed_again(
     dsn, tmp_path, connection, monkeypatch
 ):

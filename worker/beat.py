@@ -31,6 +31,9 @@ class Chores(NamedTuple):
     next_schedule: float | None = None
 
 
+NOTHING = Chores(False, False, None)
+
+
 class Told(NamedTuple):
     """The answer to one beat.
 

@@ -10,7 +10,6 @@ import asyncio
 import os
 import socket
 import threading
-import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -19,26 +18,18 @@ from typing import Any, Self
 
 import structlog
 
-from worker.beat import Chores, beat
+from worker.beat import NOTHING, Chores, beat
 from worker.connection import Connection, Pace, Patience, backoff, connect, register
 from worker.database import DATABASE_ERRORS, is_transient
+from worker.fence import Fence, now
 from worker.judge import Judge
 from worker.way import Way, as_way
 
 BEAT_SECONDS = 5.0  # a beat that takes longer has gone astray, however slow the way is
 ANSWER_SECONDS = 3.0
 AGAIN_SECONDS = 1.5  # most, between attempts to connect
-WATCH_SECONDS = 1.0  # most, between looks at the clock: a machine that slept has to find out soon
-LEAST_WATCH = 0.02
-ASK_SECONDS = 0.5
 
 _log = structlog.get_logger()
-# CLOCK_BOOTTIME goes on while the machine sleeps; where it is missing, monotonic time is the next best.
-_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-
-
-def _now() -> float:
-    return time.clock_gettime(_CLOCK)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +94,8 @@ class Lease:
         self._registered: asyncio.Future[int] = self._loop.create_future()
         self._thread = threading.Thread(target=self._run, name="lease", daemon=True)
         self._stopping = threading.Event()
-        self._confirmed = _now()
-        self._fenced = self._failing = self._dead = False
+        self._fence = Fence(self._terms.fence, lambda: self._tell(events.fenced))
+        self._failing = self._dead = False
         self.open_batch: Callable[[], int] = lambda: 0
         self.me = 0
 
@@ -122,12 +113,12 @@ class Lease:
     @property
     def held(self) -> bool:
         """True while a beat was confirmed within `fence` seconds; outside effects ask this inline."""
-        return not self._dead and _now() - self._confirmed <= self._terms.fence
+        return not self._dead and self._fence.age <= self._terms.fence
 
     @property
     def answered(self) -> bool:
         """True while the database answers; the fence may be too long to tell."""
-        return self.held and _now() - self._confirmed <= max(ANSWER_SECONDS, 3 * self._terms.beat)
+        return self.held and self._fence.age <= max(ANSWER_SECONDS, 3 * self._terms.beat)
 
     def _run(self) -> None:
         try:
@@ -137,16 +128,17 @@ class Lease:
             self._tell(self._events.dead)
 
     async def _live(self) -> None:
-        watcher = asyncio.create_task(self._watch())
+        self._fence.begin()
         connection: Connection | None = None
         failures = 0
         try:
             while not self._stopping.is_set() and not self._dead:
+                self._fence.awake()
                 connection = await self._turn(connection)
                 failures = 0 if connection else failures + 1
                 await asyncio.sleep(self._pause(failures))
         finally:
-            watcher.cancel()
+            self._fence.end()
             if connection is not None:
                 with suppress(*DATABASE_ERRORS):
                     await connection.close(timeout=1)
@@ -197,40 +189,26 @@ class Lease:
             )  # fmt: skip
         if self._way.keeps:
             await register(connection, self.me, "beat")
-        self._judge.begin(_now())
+        self._judge.begin(now())
 
     async def _beat(self, connection: Connection) -> None:
-        sent = _now()
+        sent = now()
         told = await beat(connection, self.me, self.open_batch(), self._about[1], self._schedules)
         if not told.alive:
             self._dead = True
             self._tell(self._events.dead)
             return
-        self._confirmed = sent  # counted from when it was sent: until then the session was there for all to see
+        fenced = self._fence.confirm(sent)
         if not self._registered.done():
             self._loop.call_soon_threadsafe(_end, self._registered, self.me)
-        if self._fenced:
-            self._fenced = False
+        if fenced:
             self._tell(self._events.confirmed)
         if told.stops:  # every time: the claim that it stops may not have been answered yet
             self._tell(self._events.stops, told.stops)
-        for process in self._judge.gone(told.suspects, _now()):
+        for process in self._judge.gone(told.suspects, now()):
             self._tell(self._events.suspect, process)
-        if told.chores is not None:
+        if told.chores is not None and told.chores != NOTHING:
             self._tell(self._events.chores, told.chores)
-
-    async def _watch(self) -> None:
-        """Fence ourselves in time, also while a connection attempt hangs."""
-        looked = _now()
-        while True:
-            left = WATCH_SECONDS if self._fenced else self._confirmed + self._terms.fence - _now()
-            await asyncio.sleep(min(max(left, LEAST_WATCH), WATCH_SECONDS))
-            stalled, looked = _now() - looked > self._terms.fence, _now()
-            if stalled:
-                await asyncio.sleep(ASK_SECONDS)  # we slept, not the database: let the beat ask first
-            if not self._fenced and _now() - self._confirmed > self._terms.fence:
-                self._fenced = True
-                self._tell(self._events.fenced)
 
     def _tell(self, event: Callable[..., None], *about: Any) -> None:
         with suppress(RuntimeError):  # the loop is closed: nobody is left to tell

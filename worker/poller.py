@@ -3,8 +3,8 @@
 import asyncio
 import random
 import time
-from collections import deque
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
@@ -18,39 +18,15 @@ from worker.errors import Interrupted, JobError
 from worker.executor import Executor
 from worker.job import Job
 from worker.job_queue import Claimed, JobQueue
+from worker.lane import Lane
 from worker.metrics import Metrics
 from worker.onset import Onset
 
 BATCH = 500
-LATELY = 0.5  # seconds; well under what a job may wait for its turn here
 RELEASE_SECONDS = 10.0
 FENCED_SECONDS = 1.0  # the same while no beat is confirmed: nothing can be handed back
 
 _log = structlog.get_logger()
-
-
-class _Lane:
-    """How many jobs more may be claimed: beyond `size` never more than finished lately, and at most `prefetch`."""
-
-    def __init__(self, size: int, prefetch: int) -> None:
-        self.size = size
-        self._in_hand = 0
-        self._finished: deque[float] = deque(maxlen=prefetch)
-
-    def room(self) -> int:
-        past = time.monotonic() - LATELY
-        while self._finished and self._finished[0] <= past:
-            self._finished.popleft()
-        return self.size + len(self._finished) - self._in_hand
-
-    def started(self) -> None:
-        self._in_hand += 1
-
-    def ended(self, ran: bool) -> None:
-        # What was handed back without its turn is no sign of pace: counted, it would be claimed again at once.
-        self._in_hand -= 1
-        if ran:
-            self._finished.append(time.monotonic())
 
 
 class Poller:
@@ -87,12 +63,12 @@ class Poller:
         self._names = frozenset(graphs)
         self._limited = frozenset(limited)
         self._gated = self._limited | frozenset(fair)
-        self._all = _Lane(concurrency, prefetch)
-        self._graphs = _Lane(concurrency if connections is None else min(connections, concurrency), prefetch)
+        self._all = Lane(concurrency, prefetch)
+        self._graphs = Lane(concurrency if connections is None else min(connections, concurrency), prefetch)
         self._cut = False  # the last look did not ask for all there may be
         self.in_hand = 0  # jobs claimed and not yet settled, a coalesced call as one
         self.begun = Onset()
-        self._answers = Onset()
+        self._answers, self._flood = Onset(), asyncio.Event()
         self._changed = asyncio.Event()
         self._gate = asyncio.Event()
         self._gate.set()
@@ -107,20 +83,42 @@ class Poller:
 
     async def run(self) -> None:
         """Claim, for ever; cancelled to stop."""
+        beside = asyncio.create_task(self._beside())
+        beside.add_done_callback(lambda task: self._bell.ring())
+        try:
+            await self._along(beside)
+        finally:
+            beside.cancel()
+            await asyncio.wait({beside})
+
+    async def _along(self, beside: "asyncio.Task[None]") -> None:
         failures = 0
-        while True:
+        while not beside.done():
             try:
                 room = min(await self.room(), BATCH)
                 self._bell.clear()
                 looked = await self.look(room)
                 failures = 0
                 if len(looked.jobs) >= room:
+                    self._flood.set()
                     await self._bell.off()
                 elif not looked.parked and not self._cut:
                     await self._bell.rest(looked)
             except DATABASE_ERRORS as error:
                 failures += 1
                 await self._failed(error, failures)
+        await beside
+
+    async def _beside(self) -> None:
+        """While whole batches come, a second claim on its way: made ready while jobs of the first begin."""
+        while True:
+            await self._flood.wait()
+            self._flood.clear()
+            with suppress(*DATABASE_ERRORS):  # the claims of the other lane meet them as well, and say so
+                types = self._others() if self._names else None
+                while self._gate.is_set() and self._room() >= BATCH <= len((await self._claim(BATCH, types)).jobs):
+                    pass
+            self._bell.ring()  # what this one held on its way, the other one passed over
 
     async def look(self, room: int) -> Claimed:
         """One look for up to `room` jobs, started; of graphs no more than may run, and some in stock."""
@@ -139,7 +137,8 @@ class Poller:
         return replace(more, jobs=[*some.jobs, *more.jobs])
 
     async def _claim(self, n: int, types: Sequence[str] | None = None) -> Claimed:
-        looked = await self._queue.claim(min(n, BATCH), types)
+        with self._all.asking(n := min(n, BATCH), self._changed):
+            looked = await self._queue.claim(n, types)
         self.looked_at = time.monotonic()
         self._metrics.claims.labels("jobs" if looked.jobs else "empty").inc()
         for call in self._executor.calls(looked.jobs):
@@ -242,9 +241,9 @@ class Poller:
         if isinstance(error, asyncpg.PostgresError):
             self.refused_at = time.monotonic()
         self._metrics.claims.labels("failed").inc()
-        sqlstate = getattr(error, "sqlstate", None)
-        self._metrics.database_errors.labels(self._metrics.sqlstate_label(sqlstate)).inc()
+        self._metrics.database_error(error)
         pause = min(0.1 * 2 ** min(failures, 6), 5.0) * random.uniform(0.5, 1.0)
         if failures == 1 or failures % 10 == 0:
+            sqlstate = getattr(error, "sqlstate", None)
             _log.warning("claim.failed", error=type(error).__name__, sqlstate=sqlstate, again_in=round(pause, 2))
         await self._answers.within(pause)

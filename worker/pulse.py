@@ -11,7 +11,8 @@ from worker.onset import Onset
 from worker.poller import Poller
 
 TICK = 0.25  # seconds between looks at the clock
-IDLE_TICK = 1.0  # while nothing is in hand: each look wakes the machine, and there is nobody to name
+IDLE_TICK = 1.0  # the first after work: what has ended is summed up once a second
+STILL_TICK = 5.0  # while nothing is in hand: each look wakes the machine, and there is nobody to name
 BLOCKED = 0.5  # seconds late that are worth a line
 
 _log = structlog.get_logger()
@@ -87,21 +88,24 @@ class Pulse:
 
     async def run(self) -> None:
         """Look at the clock, for ever."""
+        still = False
         while True:
             self._ended.clear()
-            self.note(max(await (self._busy() if self._running() else self._idle()), 0.0))
+            late = await (self._busy() if self._running() else self._idle(STILL_TICK if still else IDLE_TICK))
+            self.note(max(late, 0.0))
             self._beat()
+            still = not self._ended and not self._running()
 
     async def _busy(self) -> float:
         began = time.monotonic()
         await asyncio.sleep(TICK)
         return time.monotonic() - began - TICK
 
-    async def _idle(self) -> float:
+    async def _idle(self, seconds: float) -> float:
         began = time.monotonic()
-        if await self._begun.within(IDLE_TICK):
+        if await self._begun.within(seconds):
             return time.monotonic() - self._begun.at  # the job that woke us was first, and may have blocked at once
-        return time.monotonic() - began - IDLE_TICK
+        return time.monotonic() - began - seconds
 
     def note(self, late: float) -> None:
         """The loop woke so many seconds late."""
