@@ -28,8 +28,8 @@ Other queues, measured beside it: [performance-peers.md](performance-peers.md).
 - **Only the ratio tells something about another machine.** It is the median of the ratios of single runs, in each of
   which both were measured one after the other, on the same server: fsync and synchronous_commit on, every row kept.
 - *spread* is the least and the most of the runs: of their ratios where there is a ratio, else of the values.
-- *beside* names further figures of the same runs. Where a figure is measured with `concurrency` and `prefetch` at
-  1,000, `default_settings` is what the settings' defaults give.
+- *beside* names further figures of the same runs. Where a figure is measured with `concurrency` at 1,000 and
+  `prefetch` at 2,000, `default_settings` is what the settings' defaults give.
 """
 CELL = re.compile(r"(?P<what>\w+)_on_(?P<on>\d+)")
 DRAWN: Mapping[str, Mapping[str, Any]] = {
