@@ -2,9 +2,6 @@
 
 import asyncio
 import time
-from collections import Counter
-from collections.abc import Mapping
-from typing import Any
 
 import asyncpg
 import structlog
@@ -45,9 +42,9 @@ class Gauges:
         try:
             found = await self._queue.health()
         except DATABASE_ERRORS:
-            self._metrics.queue_unknown()
+            self._metrics.queue.unknown()
             raise
-        self._metrics.queue(_summed(found["types"], self._metrics), found["oldest_transaction"])
+        self._metrics.sampled(found)
         self._tell_old(found["oldest_transaction"], found["oldest_transaction_by"])
         self._next_at = began + SHARE * (time.monotonic() - began)
 
@@ -59,29 +56,21 @@ class Gauges:
         self._told_of = old
 
     async def check_schema(self) -> None:
-        """Look whether the schema still is the one of this release; somebody may migrate while we run."""
+        """Look whether the schema still serves this release; somebody may migrate while we run."""
         try:
             async with borrowed(self._control) as connection:
-                await migrations.verify(connection)
+                try:
+                    await migrations.verify(connection)
+                except SchemaError:
+                    if await migrations.under_way(connection):
+                        return
+                    raise
         except SchemaError as error:
             if self.schema_fits:
                 _log.warning("schema.differs", error=str(error))
             self.schema_fits = False
         else:
             self.schema_fits = True
-
-
-def _summed(types: list[dict[str, Any]], metrics: Metrics) -> Mapping[str, tuple[int, int, float]]:
-    """Pending, running and seconds of the oldest due, by label: undeclared types together are `other`."""
-    pending: Counter[str] = Counter()
-    running: Counter[str] = Counter()
-    due: dict[str, float] = {}
-    for row in types:
-        label = metrics.label(row["job_type"])
-        pending[label] += row["pending"]
-        running[label] += row["running"]
-        due[label] = max(due.get(label, 0.0), row["oldest_due"] or 0.0)
-    return {label: (pending[label], running[label], due[label]) for label in due}
 
 
 async def tell_profile(database: Database, listener: Listener) -> None:

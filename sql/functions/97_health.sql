@@ -63,6 +63,23 @@ end;
 comment on function worker.oldest_transaction_by() is
   'Who holds the oldest transaction of this database: while it is open no vacuum cleans up behind the queue, and claims read more and more';
 
+create or replace view worker.process_states with (security_invoker = true) as
+select count(*) filter (where r.dead_at is null and r.stopped_at is null and r.lease_until >= worker.now()) as alive,
+  count(*) filter (where r.dead_at is null and r.stopped_at is null and r.lease_until < worker.now()) as silent,
+  count(*) filter (where r.dead_at > worker.now() - interval '1 hour') as dead,
+  count(*) filter (where r.dead_at is not null and r.emptied_at is null) as unrescued
+from worker.process r;
+comment on view worker.process_states is
+  'One row: processes alive, silent (lease lapsed), dead within the hour, dead with jobs still to be rescued';
+
+create or replace view worker.table_sizes with (security_invoker = true) as
+select s.relname::text as name, s.n_live_tup as rows, s.n_dead_tup as dead,
+  pg_table_size(s.relid) as bytes, pg_indexes_size(s.relid) as index_bytes
+from pg_stat_all_tables s
+where s.relid in ('worker.job_queue'::regclass, 'worker.job_step'::regclass, 'worker.job_event'::regclass);
+comment on view worker.table_sizes is
+  'The tables that grow with the jobs: live and dead rows as the statistics have them, bytes of the table and of its indexes';
+
 create or replace view worker.queue_health with (security_invoker = true) as
 select
   d.pending, d.waiting, d.scheduled, d.parked, d.running, d.undeclared, d.oldest_due, d.oldest_running,
@@ -77,12 +94,7 @@ from (
     coalesce(sum(q.pending) filter (where not q.declared), 0)::bigint as undeclared,
     max(q.oldest_due) as oldest_due, max(q.oldest_running) as oldest_running
   from worker.queue_depth q) d
-cross join (
-  select count(*) filter (where r.dead_at is null and r.stopped_at is null and r.lease_until >= worker.now()) as alive,
-    count(*) filter (where r.dead_at is null and r.stopped_at is null and r.lease_until < worker.now()) as silent,
-    count(*) filter (where r.dead_at > worker.now() - interval '1 hour') as dead,
-    count(*) filter (where r.dead_at is not null and r.emptied_at is null) as unrescued
-  from worker.process r) p;
+cross join worker.process_states p;
 comment on view worker.queue_health is
   'One row: jobs by state, pending ones of undeclared types, oldest due and longest running; processes alive, silent (lease lapsed), dead within the hour, dead with jobs still to be rescued; oldest transaction of the database, prepared ones too; share of the notification queue in use (0 to 1); who holds that transaction';
 
@@ -93,14 +105,25 @@ begin atomic
   select jsonb_build_object(
     'oldest_transaction', extract(epoch from worker.oldest_transaction()),
     'oldest_transaction_by', worker.oldest_transaction_by(),
+    'notification_queue', pg_notification_queue_usage(),
+    'processes', (select to_jsonb(p) from worker.process_states p),
+    'schedules', (
+      select coalesce(jsonb_agg(jsonb_build_object('name', s.name, 'failures', s.failures,
+        'late', case when not s.paused then greatest(extract(epoch from worker.now() - s.next_at), 0) end)
+        order by s.name), '[]')
+      from worker.schedule s where s.enabled),
+    'tables', (select jsonb_agg(to_jsonb(t)) from worker.table_sizes t),
     'types', (
-      select coalesce(jsonb_agg(to_jsonb(d) || jsonb_build_object(
-        'oldest_due', extract(epoch from d.oldest_due), 'oldest_running', extract(epoch from d.oldest_running))
-        order by d.job_type), '[]')
-      from worker.queue_depth d));
+      select coalesce(jsonb_agg(to_jsonb(d) order by d.job_type), '[]') from (
+        -- What nobody declared is one type: there may be a hundred thousand of them.
+        select case when q.declared then q.job_type else 'other' end as job_type, q.declared,
+          sum(q.pending) as pending, sum(q.waiting) as waiting, sum(q.scheduled) as scheduled, sum(q.parked) as parked,
+          sum(q.running) as running, extract(epoch from max(q.oldest_due)) as oldest_due,
+          extract(epoch from max(q.oldest_running)) as oldest_running
+        from worker.queue_depth q group by 1, 2) d));
 end;
 comment on function worker.health() is
-  'What gauges are sampled from, in one answer: worker.queue_depth and the oldest transaction, spans in seconds';
+  'What gauges are sampled from, in one answer: worker.queue_depth (undeclared types together as "other"), the oldest transaction, processes, schedules that are on, tables and the notification queue; spans in seconds';
 
 create or replace function worker.profile() returns jsonb
 language sql stable
@@ -120,6 +143,6 @@ comment on function worker.profile() is
 
 -- Rights.
 revoke all on function worker.health(), worker.oldest_transaction(), worker.oldest_transaction_by(), worker.profile() from public;
-grant select on worker.queue_depth, worker.queue_health to worker_read;
+grant select on worker.queue_depth, worker.queue_health, worker.process_states, worker.table_sizes to worker_read;
 grant execute on function worker.health(), worker.oldest_transaction(), worker.oldest_transaction_by() to worker_read;
 grant execute on function worker.profile() to worker_run, worker_read;

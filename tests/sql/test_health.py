@@ -30,7 +30,8 @@ async def test_an_empty_queue(queue: Queue) -> None:
     found = await health(queue)
     assert (found["pending"], found["running"], found["oldest_due"], found["types"]) == (0, 0, None, [])
     assert set(json.loads(await queue.db.fetchval("select worker.health()"))) == {
-        "oldest_transaction", "oldest_transaction_by", "types",
+        "oldest_transaction", "oldest_transaction_by", "types", "processes", "schedules", "tables",
+        "notification_queue",
     }  # fmt: skip
     assert found["notification_queue_use"] == 0
 
@@ -160,3 +161,35 @@ async def test_the_profile(queue: Queue, session: Session) -> None:
 async def test_views_have_comments(connection: asyncpg.Connection) -> None:
     for name in ("queue_health", "queue_depth"):
         assert await connection.fetchval("select obj_description($1::regclass, 'pg_class')", f"worker.{name}")
+
+
+async def test_schedules_that_are_late_and_those_that_are_not(queue: Queue) -> None:
+    await queue.clock(NOON)
+    given = [{"name": name, "cron": "@daily", "job": "plain", "digest": name, "enabled": name != "off"} for name in
+             ("late", "soon", "never_ran", "paused", "off")]  # fmt: skip
+    await queue.db.execute("select worker.declare_schedules($1::jsonb, '{}')", json.dumps(given))
+    await queue.db.execute("update worker.schedule set next_at = $1 where name <> 'never_ran'", NOON - 90 * SECOND)
+    await queue.db.execute("update worker.schedule set next_at = $1 where name = 'soon'", NOON + SECOND)
+    await queue.db.execute("update worker.schedule set paused = true where name = 'paused'")
+    found = json.loads(await queue.db.fetchval("select worker.health()"))["schedules"]
+    late = {each["name"]: each["late"] for each in found}
+    assert late == {"late": 90, "soon": 0, "never_ran": 0, "paused": None}
+
+
+async def test_what_nobody_declared_is_one_type(queue: Queue) -> None:
+    await queue.declare("mail")
+    await queue.db.execute(
+        "insert into worker.job_queue (job_type) select 'stranger_' || n from generate_series(1, 50) n"
+    )
+    await queue.enqueue("mail")
+    found = (await health(queue))["types"]
+    assert [(each["job_type"], each["declared"], each["pending"]) for each in found] == [
+        ("mail", True, 1), ("other", False, 50),
+    ]  # fmt: skip
+
+
+async def test_tables_have_sizes(queue: Queue, session: Session) -> None:
+    reader = await session("reader")
+    rows = await reader.db.fetch("select * from worker.table_sizes order by name")
+    assert [row["name"] for row in rows] == ["job_event", "job_queue", "job_step"]
+    assert all(row["index_bytes"] > 0 for row in rows)
