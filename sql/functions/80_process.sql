@@ -21,8 +21,10 @@ begin
   if not found then
     return;
   end if;
-  -- Numbers that the old server gave out last may be unknown here: none of them may be given out again.
+  -- Numbers that the old server gave out last may be unknown here: none of them may be given out again. Of jobs it is the
+  -- receivers of their calls who remember them.
   perform setval('worker.claim_seq', nextval('worker.claim_seq') + 1000000);
+  perform setval('worker.job_queue_id_seq', nextval('worker.job_queue_id_seq') + 1000000);
   update worker.process p set dead_at = worker.now(), dead_by = me, emptied_at = worker.now() where p.id = me;
   select array_agg((j.id, j.claim, 'pending', null, 0, null, false, false, true, null, null, null, null)::worker.verdict) into verdicts
   from worker.process p join worker.job_queue j on j.claimed_by = p.id and j.batch >= p.open_batch and j.status = 'running'

@@ -360,6 +360,12 @@ class TestPromotion:
         other = await queue.register()
         assert min(job["claim"] for job in await queue.take(2, me=other)) > queue.held[-1]["claim"] + 100_000
 
+    async def test_no_number_of_a_job_that_was_lost_is_given_to_another(self, queue: Queue, me: int) -> None:
+        """A receiver that has seen the call of the lost one would drop the other's."""
+        last = await queue.enqueue()
+        await queue.db.execute("select alive from worker.beat($1, 1)", me)
+        assert await queue.enqueue() > last + 100_000
+
     async def test_a_process_that_cannot_tell_lives_on(self, queue: Queue, me: int) -> None:
         await queue.db.execute("update worker.process set timeline = null")
         assert (await queue.db.fetchrow("select * from worker.beat($1, 1)", me))["alive"] is True
