@@ -1,214 +1,214 @@
-"""The doctor: a healthy database is found healthy, each fault is found and named with a cure."""
+"""The doctor at healthy installations: it finds nothing, changes nothing, holds nothing, and never takes long."""
 
-import uuid
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import asyncpg
 import pytest
 
+from tests.check.ward import JOBS, Ward, bad
 from tests.cli.support import Cli
-from tests.conftest import Given
-from tests.heart import configured, write_config
-from worker.check import Finding, examine, examine_config
-from worker.check.capacity import judged as capacity
-from worker.check.pooler import judged as pooler
-from worker.check.schema import signatures
-from worker.embedded import Embedded
-from worker.migrations import files
-from worker.way import Pooler
+from tests.heart import configured, daemon, until
+from worker.check import Finding, examine
+from worker.check.finding import ok
+from worker.check.patient import Patient
 
-JOBS = '[job.fine]\npython = "tests.cli.handlers:fine"\n'
-GRAPH = '[job.graph]\narguments = {n = "n"}\nsteps = { one = { sql = "double" } }\n'
-
-
-def bad(findings: list[Finding]) -> dict[str, Finding]:
-    """Faults and warnings by subject, without what a superuser's login always gives."""
-    return {
-        each.subject: each for each in findings if each.level in ("fault", "warning") and "superuser" not in each.said
-    }
+ALL = """
+    select c.oid::regclass::text
+    from pg_class c
+    where c.relkind in ('r', 'S') and c.relnamespace in ('worker'::regnamespace, 'public'::regnamespace)
+      or c.oid in ('pg_proc'::regclass, 'pg_trigger'::regclass, 'pg_policy'::regclass, 'pg_auth_members'::regclass,
+                   'pg_db_role_setting'::regclass, 'pg_index'::regclass, 'pg_attribute'::regclass)
+"""
+GONE = "select not exists (select from pg_stat_activity where application_name like 'worker %' and datname = $1)"
 
 
-@pytest.fixture
-async def declared(dsn: str, tmp_path: Path) -> None:
-    assert (await Cli(tmp_path, dsn)("migrate")).code == 0
+class TestHealthy:
+    async def test_as_the_login_with_the_least_rights(self, ward: Ward) -> None:
+        findings = await ward.look()
+        assert bad(findings) == []
+        assert {each.subject for each in findings if each.level == "ok"} == {
+            "configuration", "database", "pooler", "rights", "schema", "functions", "schedules", "connections",
+            "notifications",
+        }  # fmt: skip
+
+    async def test_as_a_superuser_who_owns_it_all(self, ward: Ward) -> None:
+        ward.login = "postgres"
+        assert [each.code for each in bad(await ward.look())] == ["rights.superuser"]
+
+    async def test_of_a_later_release_that_serves_this_one(self, ward: Ward) -> None:
+        await ward.execute(
+            "create or replace function worker.edition(out edition integer, out serves integer) language sql immutable"
+            " parallel safe as $$ select 1000, 1 $$",
+            "drop function worker.last_results(text[])",
+        )
+        findings = await ward.look()
+        assert bad(findings) == []
+        assert [each.level for each in findings if each.subject == "schema"] == ["info"]
+
+    async def test_while_a_daemon_works(self, ward: Ward) -> None:
+        address = ward.dsn.replace("postgres@", f"{ward.login}@", 1)
+        async with daemon(configured(ward.folder, address, JOBS)):
+            job = await ward.connection.fetchval("select worker.enqueue('fine')")
+            await until(ward.connection, "select status = 'completed' from worker.job_queue where id = $1", job)
+            ward.configure()
+            assert bad(await ward.look()) == []
 
 
-@pytest.mark.usefixtures("declared")
-async def test_a_healthy_database(dsn: str, tmp_path: Path) -> None:
-    findings = await examine(configured(tmp_path, dsn, JOBS))
-    assert bad(findings) == {}
-    assert {each.subject for each in findings} == {
-        "database", "schema", "rights", "connections", "pooler", "notifications", "clock",
-    }  # fmt: skip
+class TestLeavesAllAsItWas:
+    async def everything(self, ward: Ward) -> dict[str, list[str]]:
+        """Every row of every table that could have changed."""
+        names = [name for (name,) in await ward.connection.fetch(ALL)]
+        return {
+            name: sorted(map(str, await ward.connection.fetch(f"select row(t.*)::text from {name} t")))
+            for name in names
+        }
+
+    async def test_it_changes_nothing(self, ward: Ward) -> None:
+        await ward.execute("select worker.enqueue('fine')", "select worker.enqueue('nobody_knows_this')")
+        before = await self.everything(ward)
+        assert [each.code for each in bad(await ward.look())] == ["types.unserved"]
+        assert await self.everything(ward) == before
+
+    async def test_it_holds_nothing(self, ward: Ward) -> None:
+        await ward.look()
+        assert await until(ward.connection, GONE, ward.name)
+        assert await ward.connection.fetchval("select count(*) from pg_locks where pid <> pg_backend_pid()"
+                                              " and relation::regclass::text like 'worker.%'") == 0  # fmt: skip
 
 
-async def test_every_fault_and_warning_has_a_cure(dsn: str, tmp_path: Path) -> None:
-    findings = await examine(configured(tmp_path, dsn, JOBS + GRAPH, database='steps = 500\nsearch_path = "nowhere"'))
-    assert [each for each in findings if each.level in ("fault", "warning") and not each.cure] == []
-    assert {"functions", "rights", "connections", "schema"} <= bad(findings).keys()
+class TestNeverForLong:
+    async def test_a_queue_that_somebody_holds_locked(self, ward: Ward) -> None:
+        holder = await ward.other()
+        await holder.execute("begin; lock table worker.job_queue, worker.migration in access exclusive mode")
+        found = bad(await ward.look())
+        assert {each.code for each in found} == {"activity.locked", "schema.unseen"}
+        (named,) = [each for each in found if each.code == "activity.locked"]
+        assert named.cure == f"select pg_terminate_backend({holder.get_server_pid()});"
 
+    async def test_a_server_that_does_not_answer_at_all(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("worker.check.visit.SECONDS", 0.2)
+        async with _deaf() as port:
+            (found,) = await examine(configured(tmp_path, f"postgresql://u:geheim@127.0.0.1:{port}/x", JOBS))
+        assert (found.code, "geheim" in str(found)) == ("database.unreachable", False)
 
-class TestConfiguration:
-    def test_each_fault_of_the_file(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("DATABASE_URL", "postgresql://localhost/x")
-        config, findings = examine_config(write_config(tmp_path, "[job.a]\nnothing = 1\n[job.b]\nthere = 2\n"))
-        assert config is None
-        assert [each.level for each in findings] == ["fault"] * len(findings)
-        assert len(findings) >= 2
-        assert all(each.cure for each in findings)
+    async def test_a_server_that_falls_silent_in_the_middle(self, ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
+        stopped: list[int] = []
 
-    def test_coroutines_that_are_not_there(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("DATABASE_URL", "postgresql://localhost/x")
-        config, findings = examine_config(write_config(tmp_path, '[job.a]\npython = "tests.cli.handlers:gone"\n'))
-        assert config is not None
-        assert "gone" in bad(findings)["coroutines"].said
+        async def stop(patient: Patient) -> list[Finding]:
+            stopped.append(await patient.connection.fetchval("select pg_backend_pid()"))
+            os.kill(stopped[0], signal.SIGSTOP)
+            return [ok("clock", str(await patient.connection.fetchval("select 1")))]
 
-
-class TestDatabase:
-    async def test_nobody_answers(self, tmp_path: Path) -> None:
-        findings = await examine(configured(tmp_path, "postgresql://u:geheim@localhost:1/x", JOBS))
-        assert [each.level for each in findings] == ["fault"]
-        assert "geheim" not in str(findings)
-
-    async def test_it_is_read_only(self, dsn: str, tmp_path: Path, connection: asyncpg.Connection) -> None:
-        name = await connection.fetchval("select current_database()")
-        await connection.execute(f"alter database {name} set default_transaction_read_only = on")
-        assert "read-only" in bad(await examine(configured(tmp_path, dsn, JOBS)))["database"].said
-
-
-class TestSchema:
-    async def test_not_there(self, dsn: str, tmp_path: Path, connection: asyncpg.Connection) -> None:
-        await connection.execute("drop schema worker cascade")
-        found = bad(await examine(configured(tmp_path, dsn, JOBS)))["schema"]
-        assert (found.level, found.cure) == ("fault", "run `worker migrate`")
-
-    async def test_every_function_is_known_by_its_arguments(self, connection: asyncpg.Connection) -> None:
-        there = await connection.fetchval("select count(*) from pg_proc where pronamespace = 'worker'::regnamespace")
-        assert len(signatures()) == there
-        assert files("functions")
-
-    async def test_a_function_that_somebody_replaced(
-        self, dsn: str, tmp_path: Path, connection: asyncpg.Connection
-    ) -> None:
-        await connection.execute("alter function worker.retry(bigint, boolean) rename to retried")
-        found = bad(await examine(configured(tmp_path, dsn, JOBS)))["schema"]
-        assert (found.level, "worker.retry(bigint, boolean)" in found.said) == ("fault", True)
-
-    @pytest.mark.usefixtures("declared")
-    async def test_the_ring_is_another(self, dsn: str, tmp_path: Path, connection: asyncpg.Connection) -> None:
-        await connection.execute("select worker.set_ring(false)")
-        assert "worker.wake" in bad(await examine(configured(tmp_path, dsn, JOBS)))["schema"].said
-
-    async def test_types_that_are_not_declared(self, dsn: str, tmp_path: Path) -> None:
-        found = bad(await examine(configured(tmp_path, dsn, JOBS)))["schema"]
-        assert (found.level, "fine" in found.said) == ("warning", True)
-
-
-class TestFunctions:
-    async def test_there(self, dsn: str, tmp_path: Path, connection: asyncpg.Connection) -> None:
-        await connection.execute("create function double(n integer) returns integer language sql as 'select 2 * n'")
-        findings = await examine(configured(tmp_path, dsn, GRAPH))
-        assert [each.level for each in findings if each.subject == "functions"] == ["ok"]
-
-    async def test_missing_or_with_other_arguments(
-        self, dsn: str, tmp_path: Path, connection: asyncpg.Connection
-    ) -> None:
-        config = configured(tmp_path, dsn, GRAPH)
-        assert bad(await examine(config))["functions"].level == "fault"
-        await connection.execute("create function double(other text) returns integer language sql as 'select 1'")
-        assert bad(await examine(config))["functions"].level == "fault"
-
-
-class TestRights:
-    async def test_of_logins(
-        self, dsn: str, tmp_path: Path, connection: asyncpg.Connection, cluster: Embedded | Given
-    ) -> None:
-        if isinstance(cluster, Given):
-            pytest.skip("a login without a password is for our own server")
-        name = f"daemon_{uuid.uuid4().hex[:12]}"
-        config = configured(tmp_path, dsn.replace("postgres@", f"{name}@", 1), JOBS)
-        await connection.execute(f"create role {name} login")
+        monkeypatch.setattr("worker.check.visit.SUBJECTS", (("clock", stop), ("never", stop)))
+        monkeypatch.setattr("worker.check.visit.SECONDS", 2.0)
         try:
-            found = bad(await examine(config))
-            assert f"grant worker_run to {name};" in {each.cure for each in found.values()}
-            await connection.execute(f"grant worker_run to {name}")
-            findings = await examine(config)
-            assert [each.level for each in findings if each.subject == "rights"] == ["ok"]
-            assert [each for each in findings if each.level == "fault"] == []
+            async with asyncio.timeout(20):
+                found = await ward.look()
         finally:
-            await connection.execute(f"drop role {name}")
-
-    async def test_search_path(self, dsn: str, tmp_path: Path) -> None:
-        found = bad(await examine(configured(tmp_path, dsn, JOBS, database='search_path = "public, nowhere"')))[
-            "rights"
-        ]
-        assert "nowhere, which does not exist" in found.said
+            for pid in stopped:
+                os.kill(pid, signal.SIGCONT)
+        assert [(each.code, "clock" in each.said) for each in bad(found)] == [("database.silent", True)]
+        assert len(stopped) == 1
 
 
-class TestConnections:
-    @pytest.mark.parametrize(
-        ("steps", "most", "used", "level"), [(8, 97, 3, "ok"), (8, 97, 90, "warning"), (100, 97, 0, "fault")]
-    )
-    def test_against_what_the_server_has(self, steps: int, most: int, used: int, level: str) -> None:
-        assert capacity(steps, most, used).level == level
+@asynccontextmanager
+async def _deaf() -> AsyncIterator[int]:
+    """Takes connections and says nothing."""
+    over = asyncio.Event()
 
-    async def test_a_limit_of_the_database_counts(
-        self, dsn: str, tmp_path: Path, connection: asyncpg.Connection
-    ) -> None:
-        name = await connection.fetchval("select current_database()")
-        await connection.execute(f"alter database {name} connection limit 5")
-        assert "gives 5" in bad(await examine(configured(tmp_path, dsn, JOBS)))["connections"].said
+    async def serve(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await over.wait()
+        writer.close()
 
-
-NONE, SESSION, TRANSACTION = Pooler.NONE, Pooler.SESSION, Pooler.TRANSACTION
-
-
-class TestPooler:
-    @pytest.mark.parametrize(
-        ("url", "direct", "graphs", "level"),
-        [
-            (NONE, None, ["a"], "ok"),
-            (NONE, NONE, ["a"], "ok"),
-            (TRANSACTION, None, ["a"], "fault"),
-            (TRANSACTION, None, [], "warning"),
-            (TRANSACTION, NONE, ["a"], "info"),
-            (TRANSACTION, SESSION, ["a"], "info"),
-            (NONE, TRANSACTION, ["a"], "fault"),
-            (SESSION, None, ["a"], "info"),
-        ],
-    )
-    def test_by_what_is_before_the_addresses(
-        self, url: Pooler, direct: Pooler | None, graphs: list[str], level: str
-    ) -> None:
-        found = pooler(url, direct, graphs)
-        assert found.level == level
-        assert ("direct_url" in str(found.cure)) == (level in ("fault", "warning"))
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        over.set()
+        server.close()
 
 
-async def test_notifications_that_do_not_arrive(dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_limit_of_the_database_counts(ward: Ward) -> None:
+    await ward.execute(f"alter database {ward.name} connection limit 5")
+    (found,) = bad(await ward.look())
+    assert (found.code, "gives 5" in found.said) == ("connections.most", True)
+
+
+async def test_notifications_that_do_not_arrive(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("worker.check.notify.SECONDS", 0.05)
     monkeypatch.setattr("asyncpg.Connection.add_listener", lambda *given: _nothing())
-    found = bad(await examine(configured(tmp_path, dsn, JOBS)))["notifications"]
-    assert "direct_url" in str(found.cure)
+    (found,) = bad(await ward.look())
+    assert (found.code, "direct_url" in str(found.cure)) == ("notifications.silent", True)
 
 
 async def _nothing() -> None:
     pass
 
 
-async def test_a_moved_clock_is_told(dsn: str, tmp_path: Path, connection: asyncpg.Connection) -> None:
-    await connection.execute("select worker.set_clock(shift => '1 hour')")
-    findings = await examine(configured(tmp_path, dsn, JOBS))
-    assert any("set_clock" in each.said for each in findings if each.subject == "clock")
+async def test_an_address_of_a_cloud_s_metadata_is_not_called(ward: Ward) -> None:
+    ward.configure(f'{JOBS}[job.hook]\nhttp = "http://169.254.169.254/latest"\n')
+    await ward.declare()
+    (found,) = bad(await ward.look())
+    assert (found.code, "allow" in str(found.cure)) == ("endpoints.refused", True)
+
+
+FOR_EACH = (
+    ("drop function clubs()", "there is no function clubs"),
+    ("drop function clubs(); create function clubs() returns integer language sql as 'select 1'",
+     "clubs is not set-returning"),
+    ("drop function clubs(); create function clubs(n integer) returns setof integer language sql as 'select 1'",
+     "clubs cannot be called without arguments"),
+    ("revoke all on function clubs() from public", "watchman may not execute clubs"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("broken", "said"), FOR_EACH)
+async def test_for_each(ward: Ward, broken: str, said: str) -> None:
+    await ward.execute(broken)
+    (found,) = bad(await ward.look())
+    assert (found.code, found.said) == ("schedules.for_each", f"schedule.nightly.for_each: {said}")
+
+
+class TestSystems:
+    SYSTEM = """
+        create schema shop; grant usage on schema shop to worker_run;
+        create function shop.check() returns table (level text, said text, cure text) language sql stable as
+          $$ values ('ok', 'open', null), ('warning', 'no bread', 'bake') $$;
+    """
+
+    async def test_a_function_check_of_a_schema_is_asked(self, ward: Ward) -> None:
+        await ward.execute(self.SYSTEM)
+        found = [each for each in await ward.look() if each.subject == "shop"]
+        assert [(each.level, each.said, each.cure) for each in found] == [
+            ("ok", "open", None), ("warning", "no bread", "bake"),
+        ]  # fmt: skip
+
+    async def test_one_that_writes_is_stopped(self, ward: Ward) -> None:
+        await ward.execute(
+            self.SYSTEM,
+            "create table shop.sold (n integer); grant all on shop.sold to public",
+            "create or replace function shop.check() returns table (level text, said text, cure text)"
+            " language sql as $$ insert into shop.sold values (1); values ('ok', 'open', null) $$",
+        )
+        assert [each.code for each in bad(await ward.look())] == ["systems.failing"]
+
+    async def test_one_of_a_stranger_is_not(self, ward: Ward) -> None:
+        await ward.execute(self.SYSTEM, "alter function shop.check() owner to authenticated")
+        assert [each for each in await ward.look() if each.subject == "shop"] == []
 
 
 class TestVerb:
-    async def test_healthy(self, tmp_path: Path, dsn: str) -> None:
-        cli = Cli(tmp_path, dsn)
+    async def test_healthy(self, ward: Ward, dsn: str) -> None:
+        cli = Cli(ward.folder, dsn)
         await cli("migrate")
         answer = await cli("check", "--json")
-        assert (answer.code, answer.value["ok"]) == (0, True)
-        assert set(answer.value["findings"][0]) == {"subject", "level", "said", "cure"}
+        assert (answer.code, answer.value["ok"]) == (0, True), answer.out
+        assert set(answer.value["findings"][0]) == {"subject", "code", "level", "said", "cure"}
         assert "✓ notifications: arrive" in (await cli("check")).out
 
     async def test_a_fault_is_a_no_with_its_cure(
@@ -217,8 +217,13 @@ class TestVerb:
         await connection.execute("drop schema worker cascade")
         answer = await Cli(tmp_path, dsn)("check")
         assert answer.code == 1
-        assert "✗ schema: the database has no schema worker" in answer.out
+        assert "✗ schema.old: the database has no schema worker" in answer.out
         assert "  cure: run `worker migrate`" in answer.out
+
+    async def test_what_its_cure_would_run_can_be_printed(self, ward: Ward, dsn: str) -> None:
+        cli = Cli(ward.folder, dsn)
+        printed, again = await cli("migrate", "--print"), await cli("migrate", "--print", "--again")
+        assert ["-- sql/functions/60_settle.sql" in each.out for each in (printed, again)] == [False, True]
 
     async def test_config_only_needs_no_database(self, tmp_path: Path) -> None:
         cli = Cli(tmp_path, "postgresql://localhost:1/nothing")
@@ -227,58 +232,3 @@ class TestVerb:
         cli.config.write_text("environment = 1\n", encoding="utf-8")
         broken = await cli("check", "--config-only", "--json")
         assert (broken.code, broken.value["ok"]) == (1, False)
-
-
-SCHEDULE = '[schedule.nightly]\ncron = "@daily"\njob = "fine"\nfor_each = "{}"\n'
-
-
-FOR_EACH = (
-    (None, "clubs", "there is no function clubs"),
-    (None, "nowhere.clubs", "there is no function nowhere.clubs"),
-    ("clubs() returns integer", "clubs", "clubs is not set-returning"),
-    ("clubs(n integer) returns setof integer", "clubs", "clubs cannot be called without arguments"),
-    ("clubs() returns setof integer", "clubs", None),
-    ("clubs(n integer default 1) returns setof integer", "public.clubs", None),
-)
-
-
-class TestSchedules:
-    async def look(self, dsn: str, folder: Path, for_each: str = "clubs") -> list[Finding]:
-        found = await examine(configured(folder, dsn, JOBS + SCHEDULE.format(for_each)))
-        return [each for each in found if each.subject == "schedules"]
-
-    @pytest.mark.parametrize("case", FOR_EACH)
-    async def test_for_each(self, dsn: str, tmp_path: Path, case: tuple[str | None, str, str | None]) -> None:
-        function, for_each, said = case
-        if function:
-            connection = await asyncpg.connect(dsn)
-            await connection.execute(f"create function {function} language sql as 'select 1'")
-            await connection.close()
-        (found,) = await self.look(dsn, tmp_path, for_each)
-        wanted = f"schedule.nightly.for_each: {said}" if said else "1 schedule, with what they name"
-        assert (found.level, found.said) == ("fault" if said else "ok", wanted)
-
-    async def test_for_each_that_this_login_may_not_call(
-        self, dsn: str, tmp_path: Path, connection: asyncpg.Connection
-    ) -> None:
-        name = f"runner_{uuid.uuid4().hex[:8]}"
-        await connection.execute(
-            f"create role {name} login in role worker_run;"
-            "create function clubs() returns setof integer language sql as 'select 1';"
-            "revoke all on function clubs() from public"
-        )
-        try:
-            config = configured(tmp_path, dsn.replace("postgres@", f"{name}@"), JOBS + SCHEDULE.format("clubs"))
-            found = [each.said for each in await examine(config) if each.subject == "schedules"]
-            assert found == [f"schedule.nightly.for_each: {name} may not execute clubs"]
-        finally:
-            await connection.execute(f"drop owned by {name}; drop role {name}")
-
-    async def test_one_that_fails_is_told(self, dsn: str, tmp_path: Path, connection: asyncpg.Connection) -> None:
-        await connection.execute("create function clubs() returns setof integer language sql as 'select 1'")
-        cli = Cli(tmp_path, dsn)
-        write_config(tmp_path, JOBS + SCHEDULE.format("clubs"))
-        assert (await cli("migrate")).code == 0
-        await connection.execute("update worker.schedule set error = 'E'")
-        (found,) = await self.look(dsn, tmp_path)
-        assert (found.level, found.said) == ("warning", "the last run of nightly came to nothing: E")

@@ -2,6 +2,7 @@
 
 from worker.check.configuration import examine_config
 from worker.check.finding import Finding
+from worker.check.patient import Limits
 from worker.check.visit import examine
 
-__all__ = ["Finding", "examine", "examine_config"]
+__all__ = ["Finding", "Limits", "examine", "examine_config"]

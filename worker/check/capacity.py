@@ -1,33 +1,36 @@
-"""Connections: what one daemon needs, and what the server has left."""
+"""Connections: what daemons need, and what the server has left."""
 
 from worker.check.finding import Finding, fault, ok, warning
 from worker.check.patient import Patient
+from worker.check.questions import questions
 from worker.database import CONTROL_CONNECTIONS
 
 ALONE = 2  # beat and listener
-_ASK = """
-    select least(
-        current_setting('max_connections')::integer - current_setting('superuser_reserved_connections')::integer
-          - coalesce(current_setting('reserved_connections', true)::integer, 0),
-        (select nullif(r.rolconnlimit, -1) from pg_roles r where r.rolname = current_user),
-        (select nullif(d.datconnlimit, -1) from pg_database d where d.datname = current_database())) as most,
-      (select count(*) from pg_stat_activity a
-       where a.backend_type = 'client backend' and a.pid <> pg_backend_pid()) as used
-"""
 
 
 async def look(patient: Patient) -> list[Finding]:
-    row = await patient.connection.fetchrow(_ASK)
+    row = await patient.connection.fetchrow(questions()["connections"])
     assert row is not None
-    return [judged(patient.config.database.steps, row["most"], row["used"])]
+    return [judged(patient.config.database.steps, row["most"], row["used"], row["alive"])]
 
 
-def judged(steps: int, most: int, used: int) -> Finding:
-    """What `most` connections, of which others use `used`, mean for a daemon with so many step connections."""
+def judged(steps: int, most: int, used: int, alive: int = 0) -> Finding:
+    """What `most` connections, of which others use `used`, mean beside the daemons that are alive.
+
+    Args:
+        steps: step connections of one daemon; the others are taken to have as many.
+    """
     need = steps + CONTROL_CONNECTIONS + ALONE
-    said = f"a daemon takes up to {need} ({steps} for steps); the server gives {most}, {used} are taken"
+    others = f", those of {alive} alive up to {alive * need}" if alive else ""
+    said = (
+        f"a daemon takes up to {need} ({steps} for steps){others}; the server gives {most}, {used} are taken by others"
+    )
     if need > most:
-        return fault("connections", said, "lower database.steps, or raise max_connections or the role's limit")
-    if need > most - used:
-        return warning("connections", said, "end what is idle, lower database.steps, or raise max_connections")
+        return fault("connections.most", said, "lower database.steps, or raise max_connections or the role's limit")
+    if need * (alive + 1) > most - used:
+        return warning(
+            "connections.left",
+            said,
+            "end what is idle, lower database.steps, or raise max_connections or the role's limit",
+        )
     return ok("connections", said)

@@ -1,5 +1,6 @@
 """worker.toml and the coroutines it names: all that can be judged without a database."""
 
+import zoneinfo
 from pathlib import Path
 
 from worker.check.finding import Finding, fault, ok, warning
@@ -17,12 +18,19 @@ def examine_config(path: Path) -> tuple[Config | None, list[Finding]]:
     try:
         config = load(path)
     except ConfigError as error:
-        return None, [fault(SUBJECT, each, _READ) for each in error.faults]
+        return None, [*_zones(), *(fault("configuration.invalid", each, _READ) for each in error.faults)]
     register_secrets(secret_values(config))
-    found = [warning(SUBJECT, each, _READ) for each in config.warnings]
+    found = [_unwise(each) for each in config.warnings]
     found += _coroutines(config)
     types = f"{len(config.job)} job type{'' if len(config.job) == 1 else 's'}"
     return config, [ok(SUBJECT, f"{path} declares {types} for {config.environment}"), *found]
+
+
+def _unwise(said: str) -> Finding:
+    before, chmod, rest = said.partition(": chmod o-r")
+    if chmod:
+        return warning("configuration.readable", before, f"chmod o-r{rest or ' ' + before.partition(':')[0]}")
+    return warning("configuration.unwise", said, _READ)
 
 
 def _coroutines(config: Config) -> list[Finding]:
@@ -33,5 +41,12 @@ def _coroutines(config: Config) -> list[Finding]:
                 coroutine.build(job_type)
             except DeclarationError as error:
                 cure = "name an `async def` function of one argument, in a module on Python's path"
-                found += [fault("coroutines", each, cure) for each in error.faults]
+                found += [fault("coroutines.unusable", each, cure) for each in error.faults]
     return found
+
+
+def _zones() -> list[Finding]:
+    if "UTC" in zoneinfo.available_timezones():
+        return []
+    cure = "install the system's tzdata, or `pip install tzdata` beside this program"
+    return [fault("configuration.zones", "this machine knows no time zones, so schedules cannot be read", cure)]

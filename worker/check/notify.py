@@ -6,7 +6,6 @@ import secrets
 from worker.check.finding import Finding, ok, warning
 from worker.check.patient import Patient
 from worker.connection import connect
-from worker.way import explore
 
 CHANNEL = "worker_check"
 SECONDS = 2.0
@@ -15,8 +14,8 @@ _CURE = "set database.direct_url to a direct or session address; until then jobs
 
 
 async def look(patient: Patient) -> list[Finding]:
-    if not (await explore(patient.direct)).keeps:  # to listen there leaves a trace on strangers' sessions
-        return [warning("notifications", "none arrive through a transaction pooler", _CURE)]
+    if not patient.direct.keeps:  # to listen there leaves a trace on strangers' sessions
+        return [warning("notifications.pooler", "none arrive through a transaction pooler", _CURE)]
     nonce, heard = secrets.token_hex(8), asyncio.Event()
     listener = await connect(patient.direct, "check", statement_timeout="10s")
     try:
@@ -27,8 +26,8 @@ async def look(patient: Patient) -> list[Finding]:
             async with asyncio.timeout(SECONDS):
                 await heard.wait()
         except TimeoutError:
-            return [warning("notifications", f"none arrived within {SECONDS:g} s", _CURE)]
+            return [warning("notifications.silent", f"none arrived within {SECONDS:g} s", _CURE)]
         took = (asyncio.get_running_loop().time() - began) * 1000
         return [ok("notifications", f"arrive, within {took:.0f} ms")]
     finally:
-        await listener.close(timeout=5)
+        await listener.close(timeout=2)

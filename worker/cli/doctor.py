@@ -17,9 +17,10 @@ def check(
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
-    """Look at configuration, database, rights and connections; say what is wrong, and the cure.
+    """Look at configuration, database, rights, connections and what goes on; say what is wrong, and the cure.
 
-    Exit code 1 when there is a fault; warnings and information are no faults.
+    Exit code 1 when there is a fault; warnings and information are no faults. Changes nothing, and takes about a minute
+    at the very most.
     """
     from worker import log
     from worker.check import examine, examine_config
@@ -42,4 +43,4 @@ def check(
 
 def _told(finding: "Finding") -> str:
     cure = f"\n  cure: {finding.cure}" if finding.cure else ""
-    return f"{_SIGNS[finding.level]} {finding.subject}: {finding.said}{cure}"
+    return f"{_SIGNS[finding.level]} {finding.code}: {finding.said}{cure}"
