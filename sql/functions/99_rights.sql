@@ -1,6 +1,9 @@
 -- Who may do what. Applied anew whenever a function changes.
 
 revoke all on all functions in schema worker from public;
+-- Nobody may build upon our types: an operator for one of them would be found before Postgres's own.
+revoke usage on type worker.type_name, worker.document, worker.instant, worker.rank, worker.tries, worker.key_text,
+  worker.short_text, worker.claimed, worker.verdict from public;
 grant execute on function worker.now(), worker.tenant_of(name), worker.current_tenant() to public;
 
 grant execute on function

@@ -3,12 +3,17 @@
 import asyncio
 import os
 
-from worker import Context, Permanent
+from worker import Context, Permanent, secret
 
 
 async def quoting(context: Context) -> None:
     """Says its secrets aloud: what its settings hold, and the address of the database."""
     raise Permanent(f"cannot log in with {context.settings['token']} at {os.environ['DATABASE_URL']}")
+
+
+async def texting(context: Context) -> None:
+    """Says the provider's secret aloud, which it took from where such secrets are."""
+    raise Permanent(f"the provider refuses {secret('TWILIO_AUTH_TOKEN')}")
 
 
 async def holding(context: Context) -> None:

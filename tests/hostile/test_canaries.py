@@ -27,11 +27,19 @@ TOKEN = "canary-of-the-settings"
 QUERY = "canary-of-the-query"
 ADMIN = "canary-of-the-listener"
 PAYLOAD = "canary-of-the-payload"
+TEXTS = "canary-of-the-texts"
+COLLECTOR = "canary-of-the-collector"
 SECRETS = [
     PASSWORD, PASSWORD.replace("%40", "@"), HEADER, SIGNING, SIGNING.removeprefix("whsec_"), OLDER, TOKEN, QUERY, ADMIN,
-    digest(ADMIN), "canary-that-signs-the-calls",
+    digest(ADMIN), "canary-that-signs-the-calls", TEXTS, COLLECTOR,
 ]  # fmt: skip
-ENVIRONMENT = {"HEADER_KEY": HEADER, "SIGNING_KEY": SIGNING, "ADMIN_SHA256": digest(ADMIN), "QUERY_KEY": QUERY}
+ENVIRONMENT = {
+    "HEADER_KEY": HEADER, "ADMIN_SHA256": digest(ADMIN), "QUERY_KEY": QUERY,
+    "OTEL_TRACES_EXPORTER": "console", "OTEL_EXPORTER_OTLP_HEADERS": f"api-key={COLLECTOR}",
+}  # fmt: skip
+FILES = {"SIGNING_KEY": SIGNING, "TWILIO_AUTH_TOKEN": TEXTS}
+API = ["/api/v1/jobs", "/api/v1/types", "/api/v1/schedules", "/api/v1/stats", "/openapi.json"]
+ADMIN_PAGES = ["/admin/types", "/admin/schedules"]
 JOBS = f"""
 [http]
 listen = "127.0.0.1:{{port}}"
@@ -50,6 +58,8 @@ headers = {{{{ Authorization = "Bearer $HEADER_KEY" }}}}
 [job.quoting]
 python = "tests.hostile.leaky:quoting"
 settings = {{{{ token = "{TOKEN}", deeper = {{{{ api_key = "{TOKEN}" }}}} }}}}
+[job.texting]
+python = "tests.hostile.leaky:texting"
 [job.holding]
 python = "tests.hostile.leaky:holding"
 settings = {{{{ token = "{TOKEN}" }}}}
@@ -100,10 +110,34 @@ def secret_dsn(dsn: str) -> str:
 
 @pytest.fixture
 def daemons(tmp_path: Path, secret_dsn: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fleet]:
-    for name, value in ENVIRONMENT.items():
+    for name, value in (ENVIRONMENT | files(tmp_path)).items():
         monkeypatch.setenv(name, value)
     with fleet(tmp_path, secret_dsn) as started:
         yield started
+
+
+def files(folder: Path) -> dict[str, str]:
+    """The variables that name files with secrets in them."""
+    for name, value in FILES.items():
+        (folder / name.lower()).write_text(f"{value}\n", encoding="utf-8")
+        (folder / name.lower()).chmod(0o600)
+    return {f"{name}_FILE": str(folder / name.lower()) for name in FILES}
+
+
+async def said_by(path: Path, where: str, *verb: str, seconds: float = 40) -> str:
+    """What a command says, or has said by then."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "worker", *verb, "--config", str(path),
+        cwd=ROOT, env={**os.environ, **ENVIRONMENT, **files(path.parent), "DATABASE_URL": where},
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    asking = asyncio.ensure_future(process.communicate())
+    await asyncio.wait({asking}, timeout=seconds)
+    if not asking.done():  # it waits for its database, or for whoever scrapes it
+        process.kill()
+    said, _ = await asking
+    assert said
+    return said.decode()
 
 
 def found(text: str, *canaries: str) -> list[str]:
@@ -112,8 +146,30 @@ def found(text: str, *canaries: str) -> list[str]:
 
 
 def arguments(pid: int) -> list[str]:
-    """The command line, where the system shows it."""
-    return [Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8")] if sys.platform == "linux" else []
+    """The command line and the title, where the system shows them; what is in its environment only its user sees."""
+    shown = ("cmdline", "comm", "status") if sys.platform == "linux" else ()
+    return [Path(f"/proc/{pid}/{name}").read_text(encoding="utf-8") for name in shown]
+
+
+def pages_of(port: int, jobs: list[int]) -> tuple[list[str], list[str]]:
+    """What the API and the pages answer, to whoever has a key and to whoever has none: with payloads, and without."""
+    keys = ({"Authorization": f"Bearer {ADMIN}"}, {"Authorization": f"Bearer {ADMIN}x"}, {})
+    open_pages = ("/metrics", "/readyz", "/healthz", f"/{ADMIN}")
+    with httpx2.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
+        bare = [client.get(f"{page}?key={ADMIN}", headers=key).text for page in open_pages for key in keys]
+        api = [client.get(page, headers=key) for page in [*API, *(f"{API[0]}/{job}" for job in jobs)] for key in keys]
+        origin = {"Origin": f"http://127.0.0.1:{port}"}
+        client.post("/admin/login", data={"key": ADMIN}, headers=origin)
+        admin = [client.get(page) for page in ADMIN_PAGES]
+        # Errors are shown there as they are on the row: with the DETAIL of Postgres, and what a receiver answered.
+        shown = [
+            "/admin",
+            "/admin/jobs",
+            *(f"/admin/jobs/{job}{show}" for job in jobs for show in ("", "?show=payload")),
+        ]
+        asked = [client.get(page) for page in shown]
+    assert {200} == {answer.status_code for answer in [*api[:: len(keys)], *admin, *asked]}
+    return [answer.text for answer in [*api, *asked]], [*bare, *(answer.text for answer in admin)]
 
 
 def written(folder: Path, receiver: Receiver, port: int) -> Path:
@@ -131,15 +187,13 @@ async def test_no_secret_shows_whatever_fails(tmp_path, connection, daemons, ech
     await connection.execute(
         "select worker.enqueue(t, $1::jsonb) from unnest($2::text[]) t",
         json.dumps({"word": PAYLOAD, "password": PAYLOAD}),
-        ["call", "dead", "quoting", "holding", "lost", "slow", "row"],
+        ["call", "dead", "quoting", "texting", "holding", "lost", "slow", "row"],
     )
     await until(connection, "select bool_and(finished_at is not null) from worker.job_queue", seconds=60)
     statements = await connection.fetch("select query from pg_stat_activity where application_name like 'worker %'")
-    pages = [
-        httpx2.get(f"http://127.0.0.1:{port}{page}?key={ADMIN}", headers={"Authorization": key}, trust_env=False).text
-        for page in ("/metrics", "/readyz", "/healthz", f"/{ADMIN}")
-        for key in (f"Bearer {ADMIN}", f"Bearer {ADMIN}x", "")
-    ]
+    titles = await connection.fetch("select application_name from pg_stat_activity where datname = current_database()")
+    jobs = [id for (id,) in await connection.fetch("select id from worker.job_queue order by id")]
+    with_payloads, pages = await asyncio.to_thread(pages_of, port, jobs)
     told = arguments(daemon.pid)
     await connection.execute(
         "select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'worker %'"
@@ -150,7 +204,14 @@ async def test_no_secret_shows_whatever_fails(tmp_path, connection, daemons, ech
     log = daemon.said()
     assert "job.finished" in log
     assert "answered 500" in log
-    assert found("\n".join([log, *pages, *told, *(each["query"] for each in statements)]), *SECRETS, PAYLOAD) == []
+    assert '"messaging.system": "job_queue_worker"' in log  # the spans are there, too
+    shown = [log, *pages, *told, *(each["query"] for each in statements), *(name for (name,) in titles)]
+    assert found("\n".join(shown), *SECRETS, PAYLOAD) == []
+    assert found("\n".join(with_payloads), *SECRETS) == []
+
+    verbs = ("status",), ("jobs",), ("show", "1"), ("explain", "2"), ("config", "show"), ("check",)
+    answers = await asyncio.gather(*(said_by(path, secret_dsn, *verb) for verb in verbs))
+    assert found("\n".join(answers), *SECRETS) == []
 
     rows = await connection.fetch("select job_type, errors::text from worker.job_queue")
     steps = await connection.fetch("select error from worker.job_step")
@@ -158,6 +219,7 @@ async def test_no_secret_shows_whatever_fails(tmp_path, connection, daemons, ech
     assert found(kept, *SECRETS) == []
     errors = {row["job_type"]: row["errors"] or "" for row in rows}
     assert "cannot log in with ***" in errors["quoting"]
+    assert "the provider refuses ***" in errors["texting"]
     assert "you sent" in errors["call"]  # the receiver's words are on the row, without what is secret
     assert all(errors[job_type] for job_type in ("call", "dead", "quoting", "holding", "slow", "row"))
 
@@ -169,6 +231,8 @@ async def test_no_secret_shows_whatever_fails(tmp_path, connection, daemons, ech
         (("run",), "no-such-database"),
         (("check",), "no-such-database"),
         (("status",), "?host=127.0.0.1&port=1"),
+        (("exporter",), "?host=127.0.0.1&port=1"),
+        (("exporter",), "no-such-database"),
         (("migrate",), "no-such-database"),
         (("config", "show"), ""),
         (("check",), ""),
@@ -186,17 +250,7 @@ async def test_no_secret_shows_where_it_does_not_even_start(tmp_path, secret_dsn
     elif spoilt:
         head, _, host = secret_dsn.partition("?")
         where = f"{head.rpartition('/')[0]}/{spoilt}?{host}"
-    command = [sys.executable, "-m", "worker", *verb, "--config", str(path)]
-    process = await asyncio.create_subprocess_exec(
-        *command, cwd=ROOT, env={**os.environ, **ENVIRONMENT, "DATABASE_URL": where},
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
-    try:
-        async with asyncio.timeout(6 if spoilt.startswith("?") and verb == ("run",) else 40):
-            said, _ = await process.communicate()
-    except TimeoutError:  # it waits for its database
-        process.kill()
-        said, _ = await process.communicate()
-    text = said.decode()
-    assert text
-    assert found(text, *SECRETS) == []
+    said = await said_by(
+        path, where, *verb, seconds=6 if spoilt.startswith("?") and verb[0] in ("run", "exporter") else 40
+    )
+    assert found(said, *SECRETS) == []

@@ -50,6 +50,28 @@ class TestRefuse:
         (job,) = await queue.take()
         await queue.enqueue("few", {"k": "b"})
 
+    async def test_a_share_bounds_one_tenant_and_leaves_room_for_the_others(self, queue: Queue) -> None:
+        await queue.declare("few", backlog={"max": 10, "per_tenant": 2, "then": "refuse"}, concurrency_key="{k}")
+        for at in (None, NOON):
+            await queue.enqueue("few", {"tenant_id": "t1", "k": "a"}, scheduled_at=at)
+        with refused("WK011", 'pending for tenant "t1", and its backlog.per_tenant is 2'):
+            await queue.enqueue("few", {"tenant_id": "t1", "k": "b"})
+        with refused("WK011", 'tenant "t2"'):
+            await queue.enqueue_many("few", *[{"tenant_id": "t2", "k": n} for n in range(3)])
+        assert await queue.enqueue_many("few", *[{"tenant_id": "t2", "k": n} for n in range(2)]) == 2
+        for n in range(3):  # nobody's
+            await queue.enqueue("few", {"k": n})
+
+    async def test_parked_jobs_count_to_the_share_and_running_ones_do_not(self, queue: Queue) -> None:
+        await queue.declare("few", backlog={"max": 9, "per_tenant": 2, "then": "refuse"}, concurrency_key="{tenant_id}")
+        await queue.enqueue("few", {"tenant_id": "t1"})
+        await queue.take()
+        for _ in range(2):
+            await queue.enqueue("few", {"tenant_id": "t1"})
+        assert (await queue.claim()).parked > 0
+        with refused("WK011", "per_tenant"):
+            await queue.enqueue("few", {"tenant_id": "t1"})
+
     async def test_a_kept_job_is_no_new_one(self, queue: Queue) -> None:
         await queue.declare("few", backlog={"max": 1, "then": "refuse"}, unique_key="{k}")
         holder = await queue.enqueue("few", {"k": 1})
