@@ -3,9 +3,11 @@
 #   docker build -t job-queue-worker .
 #   docker build --secret id=pip,src=pip.conf -t job-queue-worker .     # with an index of your own; it leaves no trace
 #
-# Both stages stand on the same base, by tag: patches come with a rebuild.
+# Both stages stand on one base, pinned by its digest: a rebuild makes the same image, and patches of the base come with
+# a change of this line. What the newest is: docker buildx imagetools inspect python:3.13-slim-bookworm
+ARG BASE=python:3.13.14-slim-bookworm@sha256:67a1e1f215ccda113cfc024e8639049257e88f273898f595b61476d128d387e8
 
-FROM python:3.13-slim-bookworm AS build
+FROM ${BASE} AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
 RUN python3 -m venv /build && python3 -m venv --without-pip /opt/worker \
  && groupadd --gid 10001 worker \
@@ -25,7 +27,7 @@ RUN /build/bin/pip wheel --quiet --no-index --no-deps --no-build-isolation --whe
  && python3 -m compileall -q --invalidation-mode unchecked-hash /opt/worker/lib
 
 # No RUN from here on: what a build mounts or downloads cannot get into the image.
-FROM python:3.13-slim-bookworm
+FROM ${BASE}
 LABEL org.opencontainers.image.title="job-queue-worker" org.opencontainers.image.licenses="MIT"
 COPY --from=build /etc/passwd /etc/group /etc/
 COPY --from=build /opt/worker /opt/worker
@@ -36,5 +38,5 @@ USER 10001:10001
 STOPSIGNAL SIGTERM
 # No HEALTHCHECK: without [http] nothing listens, and Docker itself does nothing with "unhealthy". Platforms that act
 # upon health ask /readyz by a probe of their own.
-ENTRYPOINT ["worker"]
-CMD ["run"]
+# No ENTRYPOINT either: whatever a platform puts in place of the command is a whole one, as `worker migrate` is.
+CMD ["worker", "run"]

@@ -3,10 +3,14 @@
 Each numbered file is one transaction. All function files are one transaction together, so that a reader never meets
 half of them. Two migrations at once wait for each other by polling: a session that waits inside
 `pg_advisory_lock()` holds a snapshot, and an index built concurrently by the other would wait for it for ever.
+
+A schema may be of a later edition than this release and still serve it (functions/05_edition.sql): so daemons of two
+releases work side by side, and the older one may come back.
 """
 
 import asyncio
 import hashlib
+import time
 from collections.abc import Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -16,6 +20,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 import tenacity
 
+from worker import edition
 from worker.errors import SchemaError
 
 if TYPE_CHECKING:
@@ -23,7 +28,13 @@ if TYPE_CHECKING:
 
 LOCK = 0x776F726B6572  # "worker", the migration lock's key in the database's advisory locks
 LOCK_SECONDS = 60.0
+LOOK_SECONDS = 0.2
 FILE_SECONDS = 300.0
+
+_RECORD = (
+    "insert into worker.migration (name, digest) values ($1, $2)"
+    " on conflict (name) do update set digest = excluded.digest, applied_at = clock_timestamp()"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,16 +66,24 @@ def files(folder: str) -> list[SqlFile]:
     return [SqlFile(path.relative_to(root).as_posix(), path.read_text(encoding="utf-8")) for path in found]
 
 
-async def migrate(dsn: str, progress: Callable[[str], None] = lambda line: None) -> list[str]:
+def ours() -> edition.Edition:
+    """The edition of this release."""
+    return next(filter(None, (edition.told(file.text) for file in files("functions"))), edition.NONE)
+
+
+async def migrate(dsn: str, progress: Callable[[str], None] = lambda line: None, *, again: bool = False) -> list[str]:
     """Bring the schema `worker` up to this release and answer with the names of the files applied.
 
+    A later schema that serves this release stays as it is. `again`: functions are applied even where none is new.
+
     Raises:
-        SchemaError: a file failed (named with line and SQLSTATE), an applied file was edited, or the schema is newer.
+        SchemaError: a file failed (named with line and SQLSTATE), an applied file was edited, or the schema is later
+            and does not serve this release.
     """
     connection = await asyncpg.connect(dsn, timeout=10, command_timeout=FILE_SECONDS)
     try:
         async with _locked(connection):
-            return await _apply_pending(connection, progress)
+            return await _apply_pending(connection, progress, again)
     finally:
         await connection.close(timeout=5)
 
@@ -78,23 +97,40 @@ async def set_ring(dsn: str, rings: bool) -> bool:
         await connection.close(timeout=5)
 
 
-async def verify(connection: asyncpg.Connection) -> None:
-    """Check that the schema is exactly the one this release needs.
+async def verify(connection: asyncpg.Connection, patience: float = 0.0) -> None:
+    """Check that the schema is the one this release needs, or a later one that serves it.
+
+    Args:
+        patience: seconds to wait while somebody migrates.
 
     Raises:
         SchemaError: not there, too old (says what is missing), too new, or edited.
     """
-    applied = await _applied(connection)
-    if not applied:
-        raise SchemaError("the database has no schema worker; run `worker migrate`")
-    pending = _pending(applied)
-    if pending:
-        raise SchemaError(f"the schema is too old: {pending[0].name} is not applied; run `worker migrate`")
+    end, settled = time.monotonic() + patience, not patience
+    while True:
+        try:
+            return await _look(connection)
+        except SchemaError:
+            if settled or time.monotonic() > end:
+                raise
+        settled = not await under_way(connection)  # then one more look, as it may have ended just now
+        await asyncio.sleep(0 if settled else LOOK_SECONDS)
 
 
-async def pending(connection: asyncpg.Connection) -> list[SqlFile]:
+async def pending(connection: asyncpg.Connection, again: bool = False) -> list[SqlFile]:
     """The files that `migrate` would apply; raises SchemaError as it does."""
-    return _pending(await _applied(connection))
+    applied = await _applied(connection)
+    return [] if await later(connection) else _pending(applied) or (files("functions") if again else [])
+
+
+async def later(connection: asyncpg.Connection) -> bool:
+    """Whether the schema is of a later edition than this release; raises SchemaError when it does not serve it."""
+    return (await edition.found(connection)).follows(ours())
+
+
+async def under_way(connection: asyncpg.Connection) -> bool:
+    """Whether somebody migrates at this moment."""
+    return not await connection.fetchval("select pg_try_advisory_xact_lock_shared($1)", LOCK)
 
 
 async def install(connection: asyncpg.Connection, system: str) -> list[str]:
@@ -108,18 +144,32 @@ async def install(connection: asyncpg.Connection, system: str) -> list[str]:
     return [file.name for file in wanted]
 
 
-async def _apply_pending(connection: asyncpg.Connection, progress: Callable[[str], None]) -> list[str]:
-    pending = _pending(await _applied(connection))
-    for file in pending:
+async def _apply_pending(connection: asyncpg.Connection, progress: Callable[[str], None], again: bool) -> list[str]:
+    missing = await pending(connection, again)
+    for file in missing:
         if file.numbered:
             async with connection.transaction():
                 await _execute(connection, file)
                 await _record(connection, file)
             progress(file.name)
-    if pending:
+    if missing:
         await _replace_functions(connection)
         progress("functions")
-    return [file.name for file in pending]
+    return [file.name for file in missing]
+
+
+async def _look(connection: asyncpg.Connection) -> None:
+    applied = await _applied(connection)  # before the edition, which a migration that ends meanwhile changes last
+    if not applied:
+        raise SchemaError("the database has no schema worker; run `worker migrate`")
+    try:
+        missing = _pending(applied)
+    except SchemaError:
+        if await later(connection):
+            return
+        raise
+    if missing and not await later(connection):
+        raise SchemaError(f"the schema is too old: {missing[0].name} is not applied; run `worker migrate`")
 
 
 async def _replace_functions(connection: asyncpg.Connection) -> None:
@@ -172,12 +222,7 @@ async def _applied(connection: asyncpg.Connection) -> dict[str, str]:
 
 
 async def _record(connection: asyncpg.Connection, file: SqlFile) -> None:
-    await connection.execute(
-        "insert into worker.migration (name, digest) values ($1, $2)"
-        " on conflict (name) do update set digest = excluded.digest, applied_at = clock_timestamp()",
-        file.name,
-        file.digest,
-    )
+    await connection.execute(_RECORD, file.name, file.digest)
 
 
 async def _execute(connection: asyncpg.Connection, file: SqlFile) -> None:

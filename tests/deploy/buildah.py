@@ -1,7 +1,7 @@
 """Building and starting the image without a container engine's daemon: buildah, chroot isolation, a storage of its own.
 
-No registry is asked. The base that the Dockerfile names is a stand-in under the same name, made by debootstrap and kept
-between runs: the distribution's own Python instead of a newer one.
+No registry is asked. In place of the base that the Dockerfile pins stands one made by debootstrap and kept between
+runs: the distribution's own Python instead of a newer one.
 """
 
 import ast
@@ -9,14 +9,13 @@ import contextlib
 import fcntl
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,10 +23,10 @@ from tests.support import ROOT
 
 CACHE = Path(os.environ.get("WORKER_IMAGE_CACHE", "/var/cache/job-queue-worker-image"))
 TAG = "job-queue-worker:test"
+BASE = "job-queue-worker-base:bookworm"
 SUITE = "bookworm"
 TOOLS = ("buildah", "debootstrap", "unshare")
 PIP_KEYS = ("index-url", "extra-index-url", "find-links", "trusted-host", "proxy", "timeout", "cert", "client-cert")
-DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 
 Mounts = Mapping[Path, str]
 
@@ -36,12 +35,6 @@ class Ended(NamedTuple):
     code: int
     out: str
     err: str
-
-
-def base() -> str:
-    """What both stages stand on."""
-    (name,) = set(re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE))
-    return str(name)
 
 
 def missing() -> str | None:
@@ -72,7 +65,7 @@ def alone() -> Iterator[None]:
 def provide_base() -> float:
     """The stand-in, made once; how long that took."""
     began = time.monotonic()
-    if buildah("inspect", "--type", "image", base(), check=False).code:
+    if buildah("inspect", "--type", "image", BASE, check=False).code:
         with tempfile.TemporaryDirectory(dir=CACHE) as folder:
             packages = "python3,python3-venv"
             made = subprocess.run(
@@ -85,7 +78,7 @@ def provide_base() -> float:
                 shutil.rmtree(Path(folder, waste), ignore_errors=True)
             container = buildah("from", "scratch").out.strip()
             buildah("add", "-q", container, folder, "/")
-            buildah("commit", "-q", "--rm", container, base())
+            buildah("commit", "-q", "--rm", container, BASE)
     return time.monotonic() - began
 
 
@@ -97,8 +90,8 @@ def build() -> float:
         settings = pip_settings()
         secret.write_text("[global]\n" + "".join(f"{k} = {_indented(v)}\n" for k, v in settings.items()))
         mounts = [f"--volume={path.resolve()}:{path}:ro" for path in lent(settings)]
-        buildah("bud", "--pull-never", "--format=docker", f"--secret=id=pip,src={secret}", *mounts, f"--tag={TAG}",
-                str(ROOT))  # fmt: skip
+        buildah("bud", "--pull-never", "--format=docker", f"--build-arg=BASE={BASE}", f"--secret=id=pip,src={secret}",
+                *mounts, f"--tag={TAG}", str(ROOT))  # fmt: skip
     return time.monotonic() - began
 
 
@@ -158,17 +151,41 @@ def tree(name: str) -> Iterator[Path]:
         buildah("umount", name)
 
 
-class Running:
-    """A command in a container, as the image's own user."""
+# A root that nobody writes to, no capability to gain or to keep, process 1 of its own namespace: as `docker run
+# --read-only --cap-drop ALL --security-opt no-new-privileges` has it.
+_SEAL = """
+    set -e; root=$0 file=$1; shift
+    mount --bind "$root" "$root"; mount -t proc proc "$root/proc"; mount --bind /dev "$root/dev"
+    mount -t tmpfs none "$root/app"; touch "$root/app/worker.toml"
+    mount --bind "$file" "$root/app/worker.toml"; mount -o remount,bind,ro "$root/app/worker.toml"
+    mount -o remount,ro "$root/app"; mount -o remount,bind,ro "$root"
+    exec chroot "$root" env -C /app setpriv --reuid=10001 --regid=10001 --clear-groups --no-new-privs --inh-caps=-all \\
+      --bounding-set=-all -- "$@"
+"""
 
-    def __init__(self, name: str, *command: str, mounts: Mounts, environment: Mapping[str, str], log: Path) -> None:
-        given = [f"--env={key}={value}" for key, value in environment.items()]
-        volumes = [f"--volume={path}:{at}:ro" for path, at in mounts.items()]
+
+def inside(name: str, *command: str, mounts: Mounts, environment: Mapping[str, str]) -> list[str]:
+    """What runs a command in a container, as the image's own user."""
+    given = [f"--env={key}={value}" for key, value in environment.items()]
+    volumes = [f"--volume={path}:{at}:ro" for path, at in mounts.items()]
+    return _command("run", *given, *volumes, name, "--", *command)
+
+
+def sealed(root: Path, *command: str, config: Path, environment: Mapping[str, str]) -> list[str]:
+    """What runs a command in a container's tree with everything taken away that it does not need."""
+    given = [f"{key}={value}" for key, value in environment.items()]
+    unshared = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--", "env", "-i", *given]
+    return [*unshared, "sh", "-c", _SEAL, str(root), str(config), *command]
+
+
+class Running:
+    """A command that runs; what it says goes to a file."""
+
+    def __init__(self, command: Sequence[str], log: Path) -> None:
         self._log = log
         with log.open("wb") as out:
             self.process = subprocess.Popen(
-                _command("run", *given, *volumes, name, "--", *command),
-                env=_environment(), stdin=subprocess.DEVNULL, stdout=out, stderr=out,
+                command, env=_environment(), stdin=subprocess.DEVNULL, stdout=out, stderr=out
             )  # fmt: skip
 
     def said(self) -> str:
@@ -183,7 +200,7 @@ class Running:
             time.sleep(0.05)
 
     def inner(self) -> int:
-        """The pid of the command itself: buildah's last descendant."""
+        """The pid of the command itself: the last descendant."""
         pid = self.process.pid
         while children := [
             child for listed in Path(f"/proc/{pid}/task").glob("*/children") for child in listed.read_text().split()
@@ -191,10 +208,18 @@ class Running:
             pid = int(children[0])
         return pid
 
-    def uids(self) -> list[str]:
-        """Real, effective, saved and of files."""
-        about = Path(f"/proc/{self.inner()}/status").read_text()
-        return next(line for line in about.splitlines() if line.startswith("Uid:")).split()[1:]
+    def first(self) -> int:
+        """The pid, seen from here, of process 1 of a sealed one."""
+        return int(Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()[0])
+
+    def status(self, key: str, pid: int | None = None) -> str:
+        """What the kernel says of the command, or of another process, by a key of /proc/PID/status."""
+        about = Path(f"/proc/{pid or self.inner()}/status").read_text()
+        return next(line for line in about.splitlines() if line.startswith(f"{key}:")).partition(":")[2].strip()
+
+    def writes(self) -> bool:
+        """Whether its root may be written to."""
+        return not os.statvfs(f"/proc/{self.inner()}/root").f_flag & os.ST_RDONLY
 
     def ends(self, seconds: float = 40) -> int:
         return self.process.wait(seconds)

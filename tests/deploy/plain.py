@@ -5,15 +5,15 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
-_KEY = re.compile(r"([A-Za-z_][\w-]*):(?: +(.*))?")
-_PLAIN = re.compile(r"[A-Za-z_./][\w./ -]*|[0-9]+s")
+_KEY = re.compile(r"([A-Za-z_][\w./-]*):(?: +(.*))?")
+_PLAIN = re.compile(r"[A-Za-z_./][\w./ -]*|[0-9]+[smh]")
 _TYPES = {"object": dict, "array": list, "string": str, "integer": int, "boolean": bool}
 
 Lines = list[tuple[int, str]]
 
 
 def read_yaml(text: str) -> Any:
-    """Block mappings and sequences; plain words, numbers and what JSON has as values; comments."""
+    """Block mappings and sequences; plain words, numbers, what JSON has and literal blocks as values; comments."""
     lines: Lines = []
     for line in text.splitlines():
         bare = re.sub(r"(^|\s)#.*", "", line).rstrip()
@@ -49,8 +49,20 @@ def _mapping(lines: Lines) -> dict[str, Any]:
             raise ValueError(f"not a mapping of different keys: {match and match[0]}")
         if match[2] is None and (not lines or lines[0][0] <= depth):
             raise ValueError(f"nothing under {match[1]}")
-        found[match[1]] = _block(lines) if match[2] is None else _scalar(match[2])
+        if match[2] == "|":
+            found[match[1]] = _literal(lines, depth)
+        else:
+            found[match[1]] = _block(lines) if match[2] is None else _scalar(match[2])
     return found
+
+
+def _literal(lines: Lines, depth: int) -> str:
+    inside: Lines = []
+    while lines and lines[0][0] > depth:
+        inside.append(lines.pop(0))
+    if not inside:
+        raise ValueError("nothing under |")
+    return "".join(f"{' ' * (each - inside[0][0])}{text}\n" for each, text in inside)
 
 
 def _scalar(text: str) -> Any:

@@ -19,11 +19,15 @@ from worker.config import load
 DEPLOY = ROOT / "deploy"
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 UNIT = (DEPLOY / "worker.service").read_text(encoding="utf-8")
-BLUEPRINT: dict[str, Any] = read_yaml((DEPLOY / "render.yaml").read_text(encoding="utf-8"))
+BLUEPRINTS: dict[str, Any] = {
+    name: read_yaml((DEPLOY / f"{name}.yaml").read_text(encoding="utf-8")) for name in ("render", "render-worker")
+}
 SCRAPES = (DEPLOY / "prometheus.yml").read_text(encoding="utf-8")
 SCHEMA = json.loads((Path(__file__).parent / "render.schema.json").read_text(encoding="utf-8"))
 PAGE = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
-FILES = [ROOT / "Dockerfile", ROOT / ".dockerignore", *sorted(DEPLOY.iterdir())]
+FILES = [ROOT / "Dockerfile", ROOT / ".dockerignore", *sorted(path for path in DEPLOY.iterdir() if path.is_file())]
+MOST_EXPOSED = 1.2
+SHOWN = ("worker.service", "render.yaml", "render-worker.yaml", "kubernetes.yaml", "podmonitor.yaml", "prometheus.yml")
 BINARY = "/opt/job-queue-worker/bin/worker"
 ENVIRONMENT = {"DATABASE_URL": "postgresql://db/x", "METRICS_KEY_SHA256": "a" * 64}
 
@@ -66,12 +70,13 @@ def test_the_image_runs_as_nobody_in_particular_and_is_stopped_by_sigterm() -> N
     assert re.findall(r"^(?:RUN|ADD) ", final, re.MULTILINE) == []
     said = dict(re.findall(r"^(USER|STOPSIGNAL|ENTRYPOINT|CMD) (.+)", final, re.MULTILINE))
     assert (said["USER"], said["STOPSIGNAL"]) == ("10001:10001", "SIGTERM")
-    assert (json.loads(said["ENTRYPOINT"]), json.loads(said["CMD"])) == (["worker"], ["run"])
+    assert ("ENTRYPOINT" in said, json.loads(said["CMD"])) == (False, ["worker", "run"])
 
 
-def test_both_stages_stand_on_one_base_by_tag() -> None:
-    (base,) = set(re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE))
-    assert re.fullmatch(r"python:3\.\d+-slim-\w+", base)
+def test_both_stages_stand_on_one_base_pinned_by_its_digest() -> None:
+    assert re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE) == ["${BASE}", "${BASE}"]
+    (base,) = re.findall(r"^ARG BASE=(.+)", DOCKERFILE, re.MULTILINE)
+    assert re.fullmatch(r"python:3\.\d+\.\d+-slim-\w+@sha256:[0-9a-f]{64}", base)
 
 
 def test_every_install_is_from_a_hashed_lock_or_from_here() -> None:
@@ -125,6 +130,19 @@ def test_systemd_would_find_a_fault(tmp_path: Path, right: str, wrong: str) -> N
     assert verified(tmp_path, UNIT.replace(right, wrong)) != ""
 
 
+@needs_systemd
+def test_the_unit_is_closed(tmp_path: Path) -> None:
+    """What is left are the network, its sockets, and two calls that set priorities."""
+    path = tmp_path / "worker.service"
+    path.write_text(UNIT.replace(BINARY, str(shutil.which("true"))), encoding="utf-8")
+    ended = subprocess.run(
+        ["systemd-analyze", "security", "--offline=true", "--no-pager", str(path)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    (score,) = re.findall(r"Overall exposure level for worker\.service: ([0-9.]+)", ended.stdout)
+    assert float(score) <= MOST_EXPOSED, ended.stdout
+
+
 def test_the_unit_gives_a_stop_its_time(tmp_path: Path) -> None:
     said = dict(re.findall(r"^(\w+)=(.*)", UNIT, re.MULTILINE))
     assert float(said["TimeoutStopSec"]) >= grace(tmp_path) + 5
@@ -138,13 +156,14 @@ def test_the_unit_gives_a_stop_its_time(tmp_path: Path) -> None:
 # Render
 
 
-def test_the_blueprint_is_as_render_wants_it() -> None:
-    assert list(faults(SCHEMA, BLUEPRINT)) == []
+@pytest.mark.parametrize("name", BLUEPRINTS)
+def test_a_blueprint_is_as_render_wants_it(name: str) -> None:
+    assert list(faults(SCHEMA, BLUEPRINTS[name])) == []
 
 
 def test_the_schema_would_find_a_fault() -> None:
     def with_(**changes: Any) -> list[str]:
-        changed = deepcopy(BLUEPRINT)
+        changed = deepcopy(BLUEPRINTS["render"])
         changed["services"][0].update(changes)
         return list(faults(SCHEMA, changed))
 
@@ -156,12 +175,25 @@ def test_the_schema_would_find_a_fault() -> None:
     assert with_(envVars=[{"key": "A", "fromDatabase": {"name": "job-queue", "property": "url"}}])
 
 
-def test_the_blueprint_gives_a_stop_its_time_and_names_its_database(tmp_path: Path) -> None:
-    (service,) = BLUEPRINT["services"]
-    assert service["maxShutdownDelaySeconds"] >= grace(tmp_path) + 5
-    named = {each["fromDatabase"]["name"] for each in service["envVars"] if "fromDatabase" in each}
-    assert named == {each["name"] for each in BLUEPRINT["databases"]}
-    assert {each["key"] for each in service["envVars"]} == ENVIRONMENT.keys()
+@pytest.mark.parametrize("name", BLUEPRINTS)
+def test_a_blueprint_gives_a_stop_its_time_and_names_its_database(tmp_path: Path, name: str) -> None:
+    blueprint = BLUEPRINTS[name]
+    daemon = blueprint["services"][0]
+    assert daemon["maxShutdownDelaySeconds"] >= grace(tmp_path) + 5
+    assert daemon["preDeployCommand"] == "worker migrate"
+    for service in blueprint["services"]:
+        named = {each["fromDatabase"]["name"] for each in service["envVars"] if "fromDatabase" in each}
+        assert named == {each["name"] for each in blueprint["databases"]}
+        assert {each["key"] for each in service["envVars"]} == ENVIRONMENT.keys()
+        assert service["region"] == blueprint["databases"][0]["region"]
+
+
+def test_one_blueprint_is_reached_and_the_other_has_an_exporter_instead() -> None:
+    said = {name: [each["type"] for each in blueprint["services"]] for name, blueprint in BLUEPRINTS.items()}
+    assert said == {"render": ["web"], "render-worker": ["worker", "web"]}
+    exporter = BLUEPRINTS["render-worker"]["services"][1]
+    assert exporter["dockerCommand"] == "worker exporter"
+    assert {each["healthCheckPath"] for each in (exporter, BLUEPRINTS["render"]["services"][0])} == {"/healthz"}
 
 
 @pytest.mark.parametrize(
@@ -177,7 +209,8 @@ def test_other_yaml_is_refused(text: str) -> None:
 
 @needs_promtool
 def test_promtool_finds_nothing(tmp_path: Path) -> None:
-    (tmp_path / "prometheus.yml").write_text(SCRAPES, encoding="utf-8")
+    for name in ("prometheus.yml", "alerts.yml"):
+        shutil.copy(DEPLOY / name, tmp_path)
     (tmp_path / "worker.key").write_text("key\n", encoding="utf-8")
     ended = subprocess.run(
         ["promtool", "check", "config", str(tmp_path / "prometheus.yml")], capture_output=True, text=True, check=False
@@ -186,7 +219,9 @@ def test_promtool_finds_nothing(tmp_path: Path) -> None:
 
 
 def test_the_scrape_brings_its_key_and_comes_to_the_default_port() -> None:
-    (scrape,) = read_yaml(SCRAPES)["scrape_configs"]
+    read = read_yaml(SCRAPES)
+    assert [(DEPLOY / name).exists() for name in read["rule_files"]] == [True]
+    (scrape,) = read["scrape_configs"]
     assert scrape["authorization"] == {"type": "Bearer", "credentials_file": "worker.key"}
     assert scrape["static_configs"] == [{"targets": ["127.0.0.1:9464"]}]
 
@@ -204,5 +239,5 @@ def test_every_worker_toml_of_the_page_is_right(tmp_path: Path) -> None:
 
 
 def test_the_page_has_a_section_for_each_file() -> None:
-    for name in ("Dockerfile", "deploy/worker.service", "deploy/render.yaml", "deploy/prometheus.yml"):
+    for name in ("Dockerfile", *(f"deploy/{each}" for each in SHOWN)):
         assert f"](../{name})" in PAGE

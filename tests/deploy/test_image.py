@@ -39,7 +39,7 @@ def figures() -> Iterator[dict[str, str]]:
         made, built = buildah.provide_base(), buildah.build()
         try:
             yield {
-                "stand-in for the base": f"{buildah.size(buildah.base())}, {made:.0f} s",
+                "stand-in for the base": f"{buildah.size(buildah.BASE)}, {made:.0f} s",
                 "image": f"{buildah.size(buildah.TAG)}, {built:.0f} s",
             }
         finally:
@@ -63,7 +63,7 @@ def loopback() -> Iterator[str]:
 
 
 class Image:
-    """Runs what the image would run, ENTRYPOINT first."""
+    """Runs what the image would run."""
 
     def __init__(self, name: str, folder: Path, dsn: str) -> None:
         config = folder / "worker.toml"
@@ -73,11 +73,19 @@ class Image:
         self._says = buildah.inspected()
 
     def start(self, *arguments: str) -> buildah.Running:
-        command = [*self._says["Entrypoint"], *(arguments or self._says["Cmd"])]
-        return buildah.Running(
-            self._name, *command, mounts=self._mounts, environment={"DATABASE_URL": self._dsn},
-            log=self._folder / "said",
-        )  # fmt: skip
+        environment = {"DATABASE_URL": self._dsn}
+        inside = buildah.inside(self._name, *self._command(arguments), mounts=self._mounts, environment=environment)
+        return buildah.Running(inside, self._folder / "said")
+
+    def sealed(self, root: Path, *arguments: str) -> buildah.Running:
+        """With nothing that it does not need."""
+        environment = dict(each.split("=", 1) for each in self._says["Env"]) | {"DATABASE_URL": self._dsn}
+        (config,) = self._mounts
+        sealed = buildah.sealed(root, *self._command(arguments), config=config, environment=environment)
+        return buildah.Running(sealed, self._folder / "said")
+
+    def _command(self, arguments: tuple[str, ...]) -> list[str]:
+        return ["worker", *arguments] if arguments else self._says["Cmd"]
 
     def run(self, *arguments: str) -> str:
         running = self.start(*arguments)
@@ -87,7 +95,7 @@ class Image:
 
 def test_what_it_says_of_itself(figures: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
     says = buildah.inspected()
-    assert (says["Entrypoint"], says["Cmd"], says["User"]) == (["worker"], ["run"], f"{UID}:{UID}")
+    assert (says.get("Entrypoint") or [], says["Cmd"], says["User"]) == ([], ["worker", "run"], f"{UID}:{UID}")
     assert (says["StopSignal"], says["WorkingDir"]) == ("SIGTERM", "/app")
     assert {"PYTHONUNBUFFERED=1", "PYTHONDONTWRITEBYTECODE=1"} <= set(says["Env"])
     assert not [each for each in says["Env"] if each.startswith(("PIP", "UV"))]
@@ -109,7 +117,7 @@ def test_it_holds_no_tools_and_nothing_of_the_build(image: str) -> None:
             found = path.lstat()
             assert found.st_uid == 0, path
             assert path.is_symlink() or not found.st_mode & stat.S_IWOTH, path
-        with buildah.container(buildah.base()) as below, buildah.tree(below) as base:
+        with buildah.container(buildah.BASE) as below, buildah.tree(below) as base:
             lent = [path.relative_to("/") for path in buildah.lent(buildah.pip_settings())]
             assert [path for path in lent if (root / path).exists() and not (base / path).exists()] == []
 
@@ -132,10 +140,37 @@ async def test_it_migrates_works_and_stops(image: str, tmp_path: Path, loopback:
         await asyncio.to_thread(daemon.says, "service.started")
         job = await connection.fetchval("""select worker.enqueue('greet', '{"name": "image"}')""")
         await until(connection, "select status = 'completed' from worker.jobs where id = $1", job)
-        assert daemon.uids() == [UID] * 4
+        assert daemon.status("Uid").split() == [UID] * 4
         os.kill(daemon.inner(), signal.SIGTERM)
         assert await asyncio.to_thread(daemon.ends) == 0, daemon.said()
     finally:
         daemon.end()
         await connection.close()
+    assert "service.stopped" in daemon.said()
+
+
+async def test_sealed_it_works_as_process_one(image: str, tmp_path: Path, loopback: str) -> None:
+    """Read-only, without a capability or a way to one."""
+    packed = Image(image, tmp_path, loopback)
+    connection = await asyncpg.connect(loopback)
+    await connection.execute(GREET)
+    with buildah.tree(image) as root:
+        migrating = packed.sealed(root, "migrate")
+        assert await asyncio.to_thread(migrating.ends) == 0, migrating.said()
+        daemon = packed.sealed(root)
+        try:
+            await asyncio.to_thread(daemon.says, "service.started")
+            job = await connection.fetchval("""select worker.enqueue('greet', '{"name": "sealed"}')""")
+            await until(connection, "select status = 'completed' from worker.jobs where id = $1", job)
+            assert daemon.status("Uid").split() == [UID] * 4
+            assert daemon.status("Groups") == ""
+            assert daemon.status("NSpid", daemon.first()).split()[-1] == "1"
+            assert daemon.status("NoNewPrivs") == "1"
+            assert {int(daemon.status(f"Cap{each}"), 16) for each in ("Inh", "Prm", "Eff", "Bnd", "Amb")} == {0}
+            assert not daemon.writes()
+            os.kill(daemon.first(), signal.SIGTERM)
+            assert await asyncio.to_thread(daemon.ends) == 0, daemon.said()
+        finally:
+            daemon.end()
+            await connection.close()
     assert "service.stopped" in daemon.said()

@@ -3,13 +3,15 @@
 import asyncio
 import shutil
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
 
+from tests.support import ROOT
 from worker import migrations
 from worker.embedded import Embedded
 from worker.errors import SchemaError
@@ -109,6 +111,81 @@ class TestMigrate:
         async with asyncio.timeout(10):
             while await maintenance.fetchval(sessions):
                 pass
+
+
+class TestEditions:
+    """A schema of the next release, and this release on it."""
+
+    @pytest.fixture
+    async def next_one(
+        self, dsn: str, sql: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> Callable[[int], Awaitable[Callable[[], None]]]:
+        """Migrates to a next edition that serves those from a given one on; what it answers with brings ours back."""
+        (sql / "migrations" / "9000_more.sql").write_text("alter table worker.job_queue add column more text;\n")
+
+        async def migrated(serves: int) -> Callable[[], None]:
+            path = sql / "functions" / "05_edition.sql"
+            text = path.read_text(encoding="utf-8")
+            now = migrations.ours()
+            assert f"select {now.number}, {now.serves}" in text
+            path.write_text(text.replace(f"select {now.number}, {now.serves}", f"select {now.number + 1}, {serves}"))
+            assert await migrate(dsn) == ["migrations/9000_more.sql", "functions/05_edition.sql"]
+            return lambda: monkeypatch.setattr(migrations, "sql_root", ROOT.joinpath("sql").resolve)
+
+        return migrated
+
+    async def test_a_later_schema_that_serves_us_is_good_and_stays_as_it_is(
+        self, dsn: str, connection: asyncpg.Connection, next_one: Any
+    ) -> None:
+        (await next_one(migrations.ours().number))()
+        before = await connection.fetch("select * from worker.migration order by name")
+        await verify(connection)
+        assert await migrations.later(connection)
+        assert await migrations.pending(connection) == []
+        assert await migrate(dsn) == []
+        assert await connection.fetch("select * from worker.migration order by name") == before
+
+    async def test_one_that_does_not_is_refused_and_says_which_it_serves(
+        self, dsn: str, connection: asyncpg.Connection, next_one: Any
+    ) -> None:
+        number = migrations.ours().number
+        (await next_one(number + 1))()
+        expected = (
+            rf"too new: it is of edition {number + 1} and serves releases from edition {number + 1} on;"
+            rf" this one is of edition {number}$"
+        )
+        for refused in (verify(connection), migrate(dsn), migrations.pending(connection)):
+            with pytest.raises(SchemaError, match=expected):
+                await refused
+
+    async def test_a_schema_without_one_is_older_than_all(self, dsn: str, connection: asyncpg.Connection) -> None:
+        await connection.execute("drop function worker.edition()")
+        await connection.execute("update worker.migration set digest = 'x' where name = 'functions/05_edition.sql'")
+        assert not await migrations.later(connection)
+        with pytest.raises(SchemaError, match=r"too old: functions/05_edition\.sql is not applied"):
+            await verify(connection)
+        assert await migrate(dsn) == ["functions/05_edition.sql"]
+        assert tuple(await connection.fetchrow("select * from worker.edition()")) == migrations.ours()
+
+    async def test_who_starts_while_somebody_migrates_waits_for_the_end(
+        self, connection: asyncpg.Connection, maintenance: asyncpg.Connection, dsn: str
+    ) -> None:
+        """Between a numbered file and the functions the schema is nobody's."""
+        other = await asyncpg.connect(dsn)
+        await other.execute("select pg_advisory_lock($1)", migrations.LOCK)
+        assert await migrations.under_way(connection)
+        await other.execute("insert into worker.migration (name, digest) values ('migrations/9000_more.sql', 'x')")
+        with pytest.raises(SchemaError, match="too new"):
+            await verify(connection)  # without patience
+        with pytest.raises(SchemaError, match="too new"):
+            await verify(connection, 0.05)
+        waiting = asyncio.create_task(verify(connection, 20))
+        await asyncio.wait([waiting], timeout=0.3)
+        assert not waiting.done()
+        await other.execute("delete from worker.migration where name = 'migrations/9000_more.sql'")
+        await other.close()
+        await waiting
+        assert not await migrations.under_way(connection)
 
 
 class TestRefusals:

@@ -5,7 +5,7 @@ import random
 import signal
 import time
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -178,15 +178,21 @@ def secretive(dsn: str) -> str:
 
 
 @asynccontextmanager
-async def place(server: Embedded, folder: Path, seed: int) -> AsyncIterator[Place]:
-    """A fresh database with the schema and the evidence in it; whatever runs is ended with it."""
+async def place(
+    server: Embedded, folder: Path, seed: int, migrated: Callable[[str], Awaitable[object]] = migrate
+) -> AsyncIterator[Place]:
+    """A fresh database with the schema and the evidence in it; whatever runs is ended with it.
+
+    Args:
+        migrated: what brings the schema into the database at an address; another release than this one, where needed.
+    """
     name = f"stress_{uuid.uuid4().hex[:8]}"
     folder = folder / name
     folder.mkdir()
     maintenance = await asyncpg.connect(server.dsn())
     await maintenance.execute(f"create database {name}")
     await maintenance.close()
-    await migrate(server.dsn(name))
+    await migrated(server.dsn(name))
     connection = await asyncpg.connect(server.dsn(name))
     await connection.execute((Path(__file__).parent / "evidence.sql").read_text())
     here = Place(server, server.dsn(name), folder, connection, seed)

@@ -12,19 +12,23 @@ if TYPE_CHECKING:
 
 def migrate(
     show: Annotated[bool, typer.Option("--print", help="Print the SQL that would be run; change nothing.")] = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="Apply functions, views and rights even where nothing is new.")
+    ] = False,
     config: ConfigPath = DEFAULT_CONFIG,
 ) -> None:
     """Bring the database's schema up to this release and declare the job types and schedules of the configuration.
 
-    Safe to repeat, and to run by several at once. Finds the way past a pooler by database.direct_url.
+    Safe to repeat, and to run by several at once. Finds the way past a pooler by database.direct_url. A schema of a
+    later release that serves this one stays as it is.
     """
     from worker.cli.reach import configured, go
 
     loaded = configured(config)
-    go(_print(loaded) if show else _migrate(loaded))
+    go(_print(loaded, again) if show else _migrate(loaded, again))
 
 
-async def _print(config: "Config") -> None:
+async def _print(config: "Config", again: bool) -> None:
     import sys
 
     import asyncpg
@@ -38,7 +42,7 @@ async def _print(config: "Config") -> None:
     await answering(url)
     connection = await asyncpg.connect(url, timeout=10, command_timeout=30)
     try:
-        pending = await migrations.pending(connection)
+        pending = await migrations.pending(connection, again)
     finally:
         await connection.close(timeout=5)
     types, schedules = orjson.dumps(config.declarations()).decode(), orjson.dumps(config.timed()).decode()
@@ -49,7 +53,7 @@ async def _print(config: "Config") -> None:
     sys.stdout.write(whole)
 
 
-async def _migrate(config: "Config") -> None:
+async def _migrate(config: "Config", again: bool) -> None:
     import asyncpg
     import orjson
 
@@ -65,7 +69,7 @@ async def _migrate(config: "Config") -> None:
     await answering(url)
     if not (await explore(url)).keeps:
         raise Refused("a transaction pooler is on the way, where migrations cannot lock: set database.direct_url")
-    applied = await migrations.migrate(url, lambda name: put(f"applied {name}"))
+    applied = await migrations.migrate(url, lambda name: put(f"applied {name}"), again=again)
     if await migrations.set_ring(url, config.worker.wake == "ring"):
         put(f"worker.wake is {config.worker.wake} now")
     connection = await asyncpg.connect(url, timeout=10)
@@ -75,11 +79,14 @@ async def _migrate(config: "Config") -> None:
         timetable = Timetable(connection, config.scheduled)
         timed = await timetable.declare(config.timed(), list(config.job))
         await work_out(timetable)
+        later = await migrations.later(connection)
     finally:
         await connection.close(timeout=5)
     for row in changes:
         put(f"{row['change']} job type {row['name']}")
     for name, change in timed:
         put(f"{change} schedule {name}")
-    if not applied and not changes and not timed:
+    if later:
+        put("the schema is of a later release and serves this one; it stays as it is")
+    elif not applied and not changes and not timed:
         put("the schema is up to date")
