@@ -17,9 +17,9 @@ begin
     new.finished_at := worker.now();
     delete from worker.kept k where k.job_id = new.id;  -- who was answered with this job is cancelled with it
   end if;
-  insert into worker.job_event (job_id, event, actor, detail)
-  values (new.id, 'cancel', coalesce(nullif(current_setting('role', true), 'none'), session_user),
-          jsonb_strip_nulls(jsonb_build_object('was', old.status, 'reason', new.cancel_reason)));
+  perform worker.note_deed(new.id, 'cancel', jsonb_build_object('was', old.status, 'reason', new.cancel_reason,
+    'bulk', case when current_setting('worker.bulk', true) ~ '^[0-9]{1,18}$' and pg_has_role(worker.login(), 'worker_operate', 'member')
+      then current_setting('worker.bulk')::bigint end));
   return new;
 end
 $$;

@@ -91,9 +91,9 @@ declare
   start bigint := x'800000000000'::bigint + (random() * x'400000000000'::bigint)::bigint;
 begin
   select * into declared from worker.job_type t where t.name = new.job_type;
-  -- Keys are met, and follow-ups find their parent, row by row.
-  if coalesce(declared.unique_key, declared.concurrency_key, declared.coalesce_key, declared.limits -> 'rate' ->> 'key') is not null
-     or who = 'worker_owner' then
+  -- Keys are met, shares counted, and follow-ups find their parent, row by row.
+  if coalesce(declared.unique_key, declared.concurrency_key, declared.coalesce_key, declared.limits -> 'rate' ->> 'key',
+              declared.backlog ->> 'per_tenant') is not null or who = 'worker_owner' then
     return new;
   end if;
   new.added := 0;

@@ -98,7 +98,7 @@ begin
     and (s.asked_at = asked or (asked is null and not s.paused));
   -- Who comes second passes by, and need not call for_each as well. Not a lock on the row: for_each may take its time, and
   -- whoever declares or pauses the schedule would have to wait for it.
-  if rows_of is not null and pg_try_advisory_xact_lock(hashtextextended('worker.schedule ' || take_schedule.name, 0)) then
+  if rows_of is not null and worker.alone('worker.schedule ' || take_schedule.name) then
     return rows_of;
   end if;
   return null;

@@ -32,8 +32,7 @@ begin
   else
     update worker.schedule s set asked_at = coalesce(s.asked_at, worker.now()) where s.name = schedule.name;
   end if;
-  insert into worker.job_event (job_id, event, actor, detail)
-  values (null, 'run', worker.caller(), jsonb_strip_nulls(jsonb_build_object('schedule', schedule.name, 'jobs', added)));
+  perform worker.note_deed(null, 'run', jsonb_build_object('schedule', schedule.name, 'jobs', added));
   return added;
 end
 $$;
@@ -50,8 +49,7 @@ begin
     return false;
   end if;
   update worker.schedule s set paused = true where s.name = schedule.name;
-  insert into worker.job_event (job_id, event, actor, detail)
-  values (null, 'pause', worker.caller(), jsonb_build_object('schedule', schedule.name));
+  perform worker.note_deed(null, 'pause', jsonb_build_object('schedule', schedule.name));
   return true;
 end
 $$;
@@ -68,8 +66,7 @@ begin
   end if;
   -- Runs while it was paused were not wanted, so none of them is made up for.
   update worker.schedule s set paused = false, next_at = null, retry_at = null, failures = 0 where s.name = schedule.name;
-  insert into worker.job_event (job_id, event, actor, detail)
-  values (null, 'resume', worker.caller(), jsonb_build_object('schedule', schedule.name));
+  perform worker.note_deed(null, 'resume', jsonb_build_object('schedule', schedule.name));
   return true;
 end
 $$;

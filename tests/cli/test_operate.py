@@ -52,32 +52,21 @@ class TestRetry:
         await fail(connection, await enqueue(connection, "fine", unique_key="u"))
         await connection.execute("update worker.job_queue set unique_while = 'active'")
         await enqueue(connection, "fine", unique_key="u")
-        one, many = await cli("retry", "1", "--yes"), await cli("retry", "--failed", "--type", "fine", "--yes")
-        assert (one.code, many.code) == (1, 1)
-        assert "job 2 holds its unique key" in one.err
-        assert "1 stay failed" in many.err
+        one = await cli("retry", "1", "--yes")
+        assert (one.code, "job 2 holds its unique key" in one.err) == (1, True)
 
-    async def test_all_failed_ones_of_a_type(
-        self, cli: Cli, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr("worker.cli.operate.PAGE", 2)
-        await fail(
-            connection, *[await enqueue(connection, "fine") for _ in range(5)], await enqueue(connection, "fails")
-        )
-        asked, done = (
-            await cli("retry", "--failed", "--type", "fine"),
-            await cli("retry", "--failed", "--type", "fine", "--yes"),
-        )
-        assert asked.code == 2
-        assert "retry 5 failed fine jobs" in asked.err
-        assert (done.code, done.out) == (0, "5 fine jobs are pending and due\n")
-        assert await connection.fetchval("select count(*) from worker.jobs where status = 'failed'") == 1
-        assert (await cli("retry", "--failed", "--type", "fine", "--yes")).out == "no fine job has failed\n"
-
-    @pytest.mark.parametrize("arguments", [(), ("1", "--failed"), ("--failed",), ("1", "--type", "fine")])
-    async def test_one_or_the_other(self, cli: Cli, arguments: tuple[str, ...]) -> None:
+    @pytest.mark.parametrize(
+        "arguments",
+        [(), ("1", "--failed"), ("--type", "fine"), ("1", "--type", "fine"), ("1", "--rate", "1/s"), ("1", "--dry-run"),
+         ("--failed", "--cancelled")],
+    )  # fmt: skip
+    async def test_one_or_many(self, cli: Cli, arguments: tuple[str, ...]) -> None:
         answer = await cli("retry", *arguments)
-        assert (answer.code, "either ID, or --failed and --type" in answer.err) == (2, True)
+        assert (answer.code, "either ID, or --failed or --cancelled" in answer.err) == (2, True)
+
+    async def test_as_json(self, cli: Cli, connection: asyncpg.Connection) -> None:
+        await fail(connection, await enqueue(connection, "fine"))
+        assert (await cli("retry", "1", "--yes", "--json")).value == {"id": 1, "status": "pending"}
 
 
 async def test_pause_and_resume(cli: Cli, connection: asyncpg.Connection) -> None:

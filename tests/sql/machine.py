@@ -150,13 +150,47 @@ class People(RuleBasedStateMachine):
         if job.status not in ("failed", "cancelled"):
             assert answer == "WK020"
             return
+        assert answer == ("pending" if self.reopen(job, self.now) else "WK003")
+
+    @precondition(lambda self: self.jobs)
+    @rule(status=st.sampled_from(["failed", "cancelled"]), rate=st.sampled_from([None, 0.5]))
+    def retry_many(self, status: str, rate: float | None) -> None:
+        due, done, refused = self.now, 0, []
+        for job in [job for _, job in sorted(self.jobs.items()) if job.status == status]:
+            if self.reopen(job, due):
+                due += 0 if rate is None else 1 / rate
+                done += 1
+            else:
+                refused.append(job.id)
+        page = self.bulk("retry", {"status": status}, rate)
+        assert (page["done"], [each["id"] for each in json.loads(page["refusals"])]) == (done, refused)
+
+    @precondition(lambda self: self.jobs)
+    @rule(type=st.sampled_from(sorted(TYPES)))
+    def cancel_many(self, type: str) -> None:
+        open_jobs = [job for job in self.jobs.values() if job.type == type and job.status in ("pending", "running")]
+        page = self.bulk("cancel", {"type": type}, None)
+        assert (page["done"], page["refusals"]) == (sum(not job.asked for job in open_jobs), "[]")
+        for job in open_jobs:
+            job.asked = True
+            if job.status == "pending":
+                self.end(job, "cancelled")
+
+    def bulk(self, verb: str, filter: dict[str, str], rate: float | None) -> asyncpg.Record:
+        """A bulk that is one page."""
+        begin = self.queue.db.fetchval("select worker.bulk_begin($1, $2, $3)", verb, json.dumps(filter), rate)
+        page = self.run(self.queue.db.fetchrow("select * from worker.bulk_page($1)", self.run(begin)))
+        assert not page["more"]
+        return page
+
+    def reopen(self, job: Model, due: float) -> bool:
+        """Pending again, unless its key is held."""
         again = job.unique is not None and (job.type == "active" or not job.started)
         if again and self.holder(job.type, job.unique, job.tenant):
-            assert answer == "WK003"
-            return
-        assert answer == "pending"
-        job.status, job.due, job.asked, job.process, job.expires = "pending", self.now, False, None, None
+            return False
+        job.status, job.due, job.asked, job.process, job.expires = "pending", due, False, None, None
         job.attempt = job.rescues = job.snoozes = 0
+        return True
 
     @rule(seconds=st.sampled_from([1, 5, 31]))
     def wait(self, seconds: int) -> None:

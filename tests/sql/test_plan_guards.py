@@ -32,6 +32,7 @@ VERDICTS = """
       (id, claim, 'completed', null, 0, null, true, false, {keep}, null, null, null, null)::worker.verdict)::text
     from worker.job_queue where status = 'running' and claimed_by = {me} and job_type = '{kind}'
 """
+BULK = "select p.* from worker.bulk_begin('%s', '%s') b cross join lateral worker.bulk_page(b, 100) p"
 
 
 class Guard(NamedTuple):
@@ -69,6 +70,10 @@ GUARDS = (
     Guard("enqueue bounded", "enqueue", "select worker.enqueue('bounded')", "due parked_of", 300),
     Guard("cancel", "operate", "select worker.cancel($open)", "pkey", 200),
     Guard("retry", "operate", "select worker.retry(50)", "pkey", 300),
+    Guard("bulk retry", "operate", BULK % ("retry", '{"error": "boom"}'), "trouble", 40_000),
+    Guard("bulk cancel", "operate", BULK % ("cancel", '{"tenant": "t7"}'), "due parked by_process pkey", 40_000),
+    Guard("bulk cancel of a type", "operate", BULK % ("cancel", '{"type": "paused"}'), "pkey", 40_000),
+    Guard("bulk of ids", "operate", BULK % ("retry", '{"ids": [50, 51]}'), "pkey", 500),
     Guard("newest", "read", "select * from worker.list_jobs()", "pkey", 5_000),
     Guard("page", "read", "select * from worker.list_jobs(before_id => 7000)", "pkey", 2_000),
     Guard("of a type", "read", "select * from worker.list_jobs(job_type => 'graph')", "", 60_000),

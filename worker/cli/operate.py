@@ -1,45 +1,60 @@
 """`retry`, `pause`, `resume` and `explain`: what operators do when something went wrong."""
 
-import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from worker.cli.bulk import DryRun, OfTenant, OfType, WithError
 from worker.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, Yes
 
 if TYPE_CHECKING:
-    import asyncpg
-
     from worker.config import Config
 
-PAGE = 500
-_COUNT = "select count(*) from worker.job_queue where trouble and status = 'failed' and job_type = $1"
 JobType = Annotated[str, typer.Argument(metavar="TYPE", help="The job type.")]
 
 
 def retry(
     job: Annotated[int | None, typer.Argument(metavar="[ID]", help="The job.")] = None,
     *,
-    failed: Annotated[bool, typer.Option("--failed", help="All failed jobs of --type instead of one job.")] = False,
-    job_type: Annotated[str | None, typer.Option("--type", help="With --failed: the type.")] = None,
+    failed: Annotated[bool, typer.Option("--failed", help="Many: failed jobs.")] = False,
+    cancelled: Annotated[bool, typer.Option("--cancelled", help="Many: cancelled jobs.")] = False,
+    job_type: OfType = None,
+    reason: Annotated[str | None, typer.Option(help="Many: with this finish_reason, such as timeout.")] = None,
+    error: WithError = None,
+    tenant: OfTenant = None,
+    since: Annotated[
+        str | None, typer.Option(metavar="WHEN", help="Many: that ended since then: 24h ago, or an instant.")
+    ] = None,
+    until: Annotated[str | None, typer.Option(metavar="WHEN", help="Many: that ended until then.")] = None,
+    rate: Annotated[
+        str | None, typer.Option(metavar="RATE", help="Many: due one after the other, as 10/s, 30/m or 100/h.")
+    ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Run finished steps again, too.")] = False,
+    dry_run: DryRun = False,
     yes: Yes = False,
     config: ConfigPath = DEFAULT_CONFIG,
+    as_json: AsJson = False,
 ) -> None:
-    """Run a failed or cancelled job again, or all failed ones of a type; finished steps are kept.
+    """Run a failed or cancelled job again, or many that fit a filter; finished steps are kept.
 
     Asks first. Exit code 1 when a job could not be retried because another holds its unique key.
     """
+    from worker.cli.bulk import Order, carry_out, wanted
+    from worker.cli.durations import a_second
     from worker.cli.reach import configured, go
 
-    if (job is None) == (not failed) or failed == (job_type is None):
-        raise typer.BadParameter("give either ID, or --failed and --type", param_hint="ID")
+    filter = wanted(type=job_type, finish_reason=reason, error=error, tenant=tenant, since=since, until=until)
+    many = failed or cancelled
+    if (job is None) != many or (failed and cancelled) or (job is not None and (filter or rate or dry_run)):
+        raise typer.BadParameter("give either ID, or --failed or --cancelled with a filter", param_hint="ID")
+    each = a_second(rate, "--rate") if rate else None
     loaded = configured(config)
-    if job_type is not None:
-        done = go(_retry_failed(loaded, job_type, fresh, yes))
+    if job is None:
+        filter["status"] = "failed" if failed else "cancelled"
+        order = Order("retry", filter, rate=each, fresh=fresh, dry_run=dry_run, yes=yes, as_json=as_json)
+        done = carry_out(loaded, order)
     else:
-        assert job is not None
-        done = go(_retry(loaded, job, fresh, yes))
+        done = go(_retry(loaded, job, fresh, yes, as_json))
     if not done:
         raise typer.Exit(1)
 
@@ -97,11 +112,11 @@ async def _explain(config: "Config", job: int) -> tuple[str, str]:
     return row["code"], row["sentence"]
 
 
-async def _retry(config: "Config", job: int, fresh: bool, yes: bool) -> bool:
+async def _retry(config: "Config", job: int, fresh: bool, yes: bool, as_json: bool) -> bool:
     import asyncpg
 
     from worker.cli.ask import agreed
-    from worker.cli.paper import put
+    from worker.cli.paper import put, put_json
     from worker.cli.reach import reached
     from worker.cli.verdict import Refused, say
 
@@ -119,45 +134,5 @@ async def _retry(config: "Config", job: int, fresh: bool, yes: bool) -> bool:
                 raise
             say(error)
             return False
-    put(f"job {job} is pending and due")
+    put_json({"id": job, "status": "pending"}) if as_json else put(f"job {job} is pending and due")
     return True
-
-
-async def _retry_failed(config: "Config", job_type: str, fresh: bool, yes: bool) -> bool:
-    from worker.cli.ask import agreed
-    from worker.cli.paper import put
-    from worker.cli.reach import reached
-
-    async with reached(config) as connection:
-        jobs = await connection.fetchval(_COUNT, job_type)
-        if not jobs:
-            put(f"no {job_type} job has failed")
-            return True
-        steps = "from their first step" if fresh else "finished steps are kept"
-        if not agreed(f"retry {jobs} failed {job_type} job{'s' if jobs > 1 else ''}; {steps}", config, yes):
-            return False
-        retried, refused = await _pages(connection, job_type, fresh, jobs)
-    put(f"{retried} {job_type} jobs are pending and due")
-    if refused:
-        print(f"worker: {refused} stay failed: another job holds their unique key", file=sys.stderr)
-    return not refused
-
-
-async def _pages(connection: "asyncpg.Connection", job_type: str, fresh: bool, jobs: int) -> tuple[int, int]:
-    """Retry page by page, with a bar on a terminal; answers with how many went and how many were refused."""
-    from worker.cli.paper import advancing
-
-    retried = refused = 0
-    with advancing(f"retrying {job_type}", jobs) as advance:
-        after = 0
-        while True:
-            row = await connection.fetchrow(
-                "select * from worker.retry_failed($1, $2, $3, $4)", job_type, after, PAGE, fresh
-            )
-            assert row is not None
-            if row["last"] is None:
-                return retried, refused
-            after = row["last"]
-            retried += row["retried"]
-            refused += row["refused"]
-            advance(row["retried"] + row["refused"])
