@@ -1,4 +1,4 @@
-"""The HTTP side: health, readiness and metrics now; the API and the admin page stand behind the same keys."""
+"""The HTTP side: health, readiness and metrics, and behind the same keys the API and the admin page."""
 
 from worker.web.server import Web
 

@@ -1,13 +1,15 @@
-"""Three answers as a plain ASGI application: alive, ready, metrics. None of them asks the database."""
+"""Three answers as a plain ASGI application: alive, ready, metrics. None of them asks the database.
 
-import asyncio
+Everything else is the site's, where there is one.
+"""
+
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any, Protocol
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import choose_encoder
 
 from worker.web.auth import Keys
+from worker.web.exposition import Exposition
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -25,20 +27,34 @@ class Readiness(Protocol):
     def ready(self) -> bool: ...
 
 
+class Site(Protocol):
+    """The API and the pages, as an ASGI application that lets in whom it will."""
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None: ...
+
+    def end_streams(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
 class App:
     """Answers GET and HEAD of /healthz, which is open, and of /readyz and /metrics, which beyond loopback need a key.
 
     A refusal says nothing: neither what is wrong with the key nor whether the path exists.
     """
 
-    def __init__(self, keys: Keys, registry: CollectorRegistry, readiness: Readiness) -> None:
+    def __init__(self, keys: Keys, registry: CollectorRegistry, readiness: Readiness, site: Site | None = None) -> None:
         self._keys = keys
-        self._registry = registry
+        self._exposition = Exposition(registry)
         self._readiness = readiness
+        self._site = site
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """One request."""
         if scope["type"] != "http":
+            return
+        if self._site is not None and scope["path"] not in PATHS:
+            await self._site(scope, receive, send)
             return
         headers: list[tuple[bytes, bytes]] = scope["headers"]
         status, body, content = await self._answer(scope["path"], scope["method"], headers)
@@ -60,9 +76,7 @@ class App:
         return (200, b"ready\n", TEXT) if self._readiness.ready else (503, b"not ready\n", TEXT)
 
     async def _metrics(self, accept: str) -> Answer:
-        encode, content = choose_encoder(accept)
-        # In a thread: a hundred steps make 2,600 lines and tens of milliseconds, in which no job would go on.
-        return 200, await asyncio.to_thread(encode, self._registry), content
+        return 200, *await self._exposition.text(accept)
 
 
 def _values(headers: Iterable[tuple[bytes, bytes]], wanted: bytes) -> list[bytes]:

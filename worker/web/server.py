@@ -4,16 +4,17 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Self
 
 import structlog
 import uvicorn
 from prometheus_client import CollectorRegistry
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from worker.config import Config
 from worker.config.models import Http
 from worker.errors import ConfigError
-from worker.web.app import App, Readiness
+from worker.web.app import App, Readiness, Site
 from worker.web.auth import Keys
 
 CONNECTIONS = 100  # at once; a daemon's file descriptors are for its database
@@ -26,6 +27,9 @@ _log = structlog.get_logger()
 class Web:
     """The listener of `[http]`.
 
+    Args:
+        site: the API and the pages, closed when the listener ends; without it there are health, readiness and metrics.
+
     Raises:
         ConfigError: the address cannot be listened on; at once, not when it is first asked.
 
@@ -33,10 +37,21 @@ class Web:
         port: where it listens; the system's choice where 0 was asked for.
     """
 
-    def __init__(self, http: Http) -> None:
+    def __init__(self, http: Http, site: Site | None = None) -> None:
         self._http = http
+        self._site = site
         self._socket = _bound(http)
         self.port = int(self._socket.getsockname()[1])
+
+    @classmethod
+    def of(cls, config: Config) -> Self:
+        """The listener of a configuration that has `[http]`, with the API and the pages where they are on."""
+        assert config.http is not None
+        if not config.http.api:
+            return cls(config.http)
+        from worker.web.application import Site  # half a second and 15 MB that probes alone need not
+
+        return cls(config.http, Site(config))
 
     def close(self) -> None:
         """Let go of the address; for a web side that was never served."""
@@ -44,15 +59,19 @@ class Web:
 
     async def serve(self, registry: CollectorRegistry, readiness: Readiness) -> None:
         """Answer until cancelled."""
-        server = _Server(_settings(App(Keys(self._http), registry, readiness)))
+        server = _Server(_settings(App(Keys(self._http), registry, readiness, self._site)))
         serving = asyncio.create_task(server.serve(sockets=[self._socket]), name="web")
-        _log.info("web.listening", host=self._http.host, port=self.port, keys=len(self._http.keys))
+        _log.debug("web.listening", host=self._http.host, port=self.port, keys=len(self._http.keys))
         try:
             await asyncio.shield(serving)
         finally:
+            if self._site is not None:
+                self._site.end_streams()
             server.should_exit = True
             await asyncio.wait({serving}, timeout=STOP_SECONDS + 1)
             serving.cancel()
+            if self._site is not None:
+                self._site.close()
             self.close()
 
 
@@ -64,13 +83,29 @@ class _Server(uvicorn.Server):
 
 
 class _Protocol(H11Protocol):
-    """uvicorn waits for ever for a head that never comes, of as many as connect."""
+    """uvicorn waits for ever for a head that never comes, of as many as connect.
+
+    Beyond CONNECTIONS, of those that are owed no answer the one that has been silent for longest goes: whoever only
+    holds places keeps nobody out.
+    """
+
+    _silent_since = 0.0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self._silent_since = self.loop.time()
         if len(self.connections) > CONNECTIONS:
-            transport.abort()
+            silent = [each for each in self.connections if isinstance(each, _Protocol) and each._silent]
+            min(silent, key=lambda each: each._silent_since).transport.abort()  # at worst this one
         self.loop.call_later(HEAD_SECONDS, self._look, self.cycle)
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._silent_since = self.loop.time()
+
+    @property
+    def _silent(self) -> bool:
+        return not self.transport.is_closing() and (self.cycle is None or self.cycle.response_complete)
 
     def _look(self, before: object) -> None:
         """End a connection that brought no whole head since the last look and waits for no answer."""
