@@ -10,8 +10,8 @@ def expand(text: str, environ: Mapping[str, str]) -> str:
     """`text` with each $NAME replaced and each $$ made one dollar.
 
     Raises:
-        ValueError: names that are not set, all at once, or a dollar before something that is no name. An empty value
-            counts as not set: an empty key or address is never meant.
+        ValueError: names that are not set, all at once, a file that was to give one and cannot be used, or a dollar
+            before something that is no name. An empty value counts as not set: an empty key or address is never meant.
     """
     if unset := sorted({name for name in _names(text) if not environ.get(name)}):
         raise ValueError(" and ".join(f"${name}" for name in unset) + " not set in the environment")

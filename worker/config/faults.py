@@ -43,6 +43,11 @@ class Fault:
     line: int
     text: str
 
+    @classmethod
+    def of_environment(cls, message: str) -> "Fault":
+        """One that no line of the file is to blame for."""
+        return cls(_AFTER_ALL_LINES, f"environment {message}")
+
 
 @dataclass(frozen=True, slots=True)
 class Source:
@@ -55,7 +60,7 @@ class Source:
     def fault(self, key: Key, message: str) -> Fault:
         """A fault of the value at `key`, or of the nearest table around it that is written down."""
         if key in self.given:
-            return Fault(_AFTER_ALL_LINES, f"environment {self.given[key]}: {dotted(key)}: {message}")
+            return Fault.of_environment(f"{self.given[key]}: {dotted(key)}: {message}")
         line = next((self.lines[key[:end]] for end in range(len(key), 0, -1) if key[:end] in self.lines), 1)
         return Fault(line, f"{self.path}:{line}: {dotted(key)}: {message}")
 

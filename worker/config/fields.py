@@ -7,7 +7,6 @@ import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
-from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 from pydantic import (
@@ -23,14 +22,14 @@ from pydantic import (
 )
 
 from worker import cron
-from worker.config import duration, expansion, placeholders
+from worker.config import addresses, duration, expansion, placeholders
 from worker.config.redaction import STARS
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _IDENTIFIER = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-_HOST = re.compile(r"(?:\[[^\[\]]*\]|[^\[\]:]*)(?::[0-9]{1,5})?")
+_REACHED = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]{1,5})?|\[[0-9a-f:.]+\](:[0-9]{1,5})?")
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _CRON = re.compile(r"@(?:hourly|daily|weekly|monthly|yearly)|[0-9A-Za-z*/,#-]+(?: +[0-9A-Za-z*/,#-]+){4}")
 _SHA256_OF_NOTHING = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
@@ -73,33 +72,9 @@ def _database_url(secret: SecretStr) -> SecretStr:
     url = secret.get_secret_value()
     if not url.startswith(("postgresql://", "postgres://")):
         raise ValueError("must begin with postgresql://")
-    if not _is_address(url):
+    if not addresses.is_database(url):
         raise ValueError("is no address: percent-encode characters such as / # ? [ ] in the password; ports are digits")
     return secret
-
-
-def _is_address(url: str) -> bool:
-    """False where a bare character of a password ends the host too early: what is left of it may look like a port."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:  # a bracket that nothing closes
-        return False
-    _, at, hosts = parts.netloc.rpartition("@")
-    strayed = "@" in parts.path or bool(parts.fragment) or (not at and "@" in parts.query.partition("=")[0])
-    return not strayed and all(_HOST.fullmatch(host) for host in hosts.split(","))
-
-
-def _url(text: str) -> str:
-    try:
-        parts = urlsplit(text)
-        known = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:
-        known = False
-    if not known or re.search(r"[\x00-\x20\x7f{}\\]", text):
-        raise ValueError("must be a whole http:// or https:// address; placeholders do not count here")
-    if "@" in parts.netloc:
-        raise ValueError("credentials belong into headers, not into the address")
-    return text
 
 
 def _qualified(text: str) -> str:
@@ -128,6 +103,12 @@ def _listen(text: str) -> str:
     if not (colon and host and re.fullmatch(r"[0-9]{1,5}", port) and int(port) <= 65_535):
         raise ValueError('must be "host:port", the port at most 65535')
     return text
+
+
+def _long(secret: SecretStr) -> SecretStr:
+    if len(secret.get_secret_value()) < 32:
+        raise ValueError("must be 32 characters or more, drawn at random")
+    return secret
 
 
 def _digest(secret: SecretStr) -> SecretStr:
@@ -232,9 +213,16 @@ Network = Annotated[str, AfterValidator(_network)]
 
 # $NAME counts in these, and nowhere else.
 DatabaseUrl = Annotated[SecretStr, _EXPANDED, AfterValidator(_database_url), _STARRED, _EXPANDED_SCHEMA]
-Url = Annotated[str, _EXPANDED, AfterValidator(_url), _EXPANDED_SCHEMA]
+Url = Annotated[str, _EXPANDED, AfterValidator(addresses.checked), _EXPANDED_SCHEMA]
 HeaderValue = Annotated[SecretStr, _EXPANDED, AfterValidator(_header), _STARRED, _EXPANDED_SCHEMA]
 SigningSecret = Annotated[SecretStr, _EXPANDED, AfterValidator(_signing), _STARRED, _EXPANDED_SCHEMA]
+Secret = Annotated[SecretStr, _EXPANDED, AfterValidator(_long), _STARRED, _EXPANDED_SCHEMA]
+HostName = Annotated[
+    str,
+    _EXPANDED,
+    AfterValidator(_matches(_REACHED, 'what stands in a Host header: "worker.example.org", in lower case')),
+    _EXPANDED_SCHEMA,
+]
 Digest = Annotated[SecretStr, _EXPANDED, AfterValidator(_digest), _STARRED, _EXPANDED_SCHEMA]
 
 Item = TypeVar("Item")

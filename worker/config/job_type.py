@@ -80,6 +80,12 @@ class Backlog(Section):
         description="`delay`: a new job is due later, by what the type's `rate` needs for `max` jobs, or by a minute. "
         "`refuse`: an error (WK011) for its producer; jobs that follow others are delayed all the same.",
     )
+    per_tenant: int | None = default(
+        None,
+        ge=1,
+        le=1_000_000,
+        description='Most pending jobs of the type for one tenant; more are refused. Needs `then = "refuse"`.',
+    )
 
 
 class Coalesce(Section):
@@ -191,7 +197,7 @@ class JobType(Section):
             **{key: getattr(self, key) for key in _DECLARED},
             "max_attempts": self.retry.max_attempts,
             "rate": self.rate.model_dump() if self.rate else None,
-            "backlog": self.backlog.model_dump() if self.backlog else None,
+            "backlog": self.backlog.model_dump(exclude_none=True) if self.backlog else None,
             "producers": list(self.producers),
             "coalesce_key": self.coalesce.key if self.coalesce else None,
             "then": list(self.then),

@@ -5,24 +5,28 @@ import os
 import re
 import stat
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from worker.config import expansion, rules
+from worker.config import rules
 from worker.config.advice import advise
-from worker.config.faults import Source, explain
+from worker.config.faults import Fault, Source, explain
 from worker.config.lines import Path as Key
 from worker.config.lines import locate
 from worker.config.models import Config
 from worker.config.render import written_secrets
+from worker.config.sources import Sources
 from worker.errors import ConfigError
 
 _AT_LINE = re.compile(r" \(at line (\d+), column (\d+)\)$")
 _AT_END = " (at end of document)"
+_OPEN = "everybody on this machine can read it"
+
+_LISTENER: Mapping[str, tuple[str, ...]] = {"environment": (), "database": ("url",), "http": ("listen", "keys")}
 
 # Required keys that no rule looks at: with any value there, the rest of their table can be judged.
 _STAND_INS: Mapping[str | int, str] = {"environment": "unknown", "sql": "unknown", "cron": "@daily"}
@@ -34,16 +38,49 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> Config:
     Raises:
         ConfigError: with every fault there is, sorted by line.
     """
+    return _loaded(path, environ, lambda raw: raw)
+
+
+def load_listener(path: Path, environ: Mapping[str, str] = os.environ, listen: str | None = None) -> Config:
+    """What a process needs that only looks and answers: `environment`, `database.url` and the listener of `[http]`,
+    which is there also when the file has none. What jobs need, their secrets too, is neither read nor missed.
+
+    Args:
+        listen: instead of `http.listen` and PORT.
+
+    Raises:
+        ConfigError: as `load` does.
+    """
+
+    def part(raw: dict[str, Any]) -> dict[str, Any]:
+        kept = {name: _only(raw[name], keys) for name, keys in _LISTENER.items() if name in raw}
+        http = kept.setdefault("http", {})
+        if listen and isinstance(http, dict):
+            http["listen"] = listen
+        return kept
+
+    hidden = {"PORT"} if listen else set()
+    return _loaded(path, {name: value for name, value in environ.items() if name not in hidden}, part)
+
+
+def _only(value: Any, keys: Iterable[str]) -> Any:
+    return {key: value[key] for key in keys if key in value} if isinstance(value, dict) else value
+
+
+def _loaded(path: Path, environ: Mapping[str, str], part: Callable[[dict[str, Any]], dict[str, Any]]) -> Config:
     text = _read(path)
     raw, lines = _parse(path, text)
-    source = Source(path, lines, _override(raw, environ))
-    config, errors = _validate(raw, environ)
-    rest = _salvage(raw, environ, errors) if errors else config
+    raw = part(raw)
+    given = Sources(environ)
+    source = Source(path, lines, _override(raw, given))
+    config, errors = _validate(raw, given)
+    rest = _salvage(raw, given, errors) if errors else config
     faults = {explain(error, source) for error in errors if not _consequence(error, errors)}
     faults |= {source.fault(*found) for found in (rules.check(rest, raw) if rest else ())}
     if faults or config is None:
         raise ConfigError(fault.text for fault in sorted(faults))
     warnings = sorted(source.fault(*found) for found in (*advise(config, environ), *_exposed(config, path, text)))
+    warnings += [Fault.of_environment(f"{file}: {_OPEN}: chmod o-r") for file in given.open_files()]
     config.bind(path, tuple(warning.text for warning in warnings))
     return config
 
@@ -51,7 +88,7 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> Config:
 def _exposed(config: Config, path: Path, text: str) -> rules.Found:
     if path.stat().st_mode & stat.S_IROTH:
         for key in written_secrets(config, text):
-            yield key, "everybody on this machine can read it: chmod o-r, or take it from the environment as $NAME"
+            yield key, f"{_OPEN}: chmod o-r, or take it from the environment as $NAME"
 
 
 def _read(path: Path) -> str:
@@ -84,16 +121,15 @@ def _syntax(path: Path, text: str, said: str) -> str:
     return f"{path}: {said}"
 
 
-def _override(raw: dict[str, Any], environ: Mapping[str, str]) -> dict[Key, str]:
+def _override(raw: dict[str, Any], environ: Sources) -> dict[Key, str]:
     """Put DATABASE_URL and PORT into `raw`; answers which keys came from where."""
     given: dict[Key, str] = {}
     database = raw.setdefault("database", {})
-    if (url := environ.get("DATABASE_URL")) and isinstance(database, dict):
-        # A dollar in a password that is already in the environment begins no name.
-        database["url"] = expansion.escape(url)
-        given["database", "url"] = "DATABASE_URL"
+    if (origin := environ.origin("DATABASE_URL")) and isinstance(database, dict):
+        database["url"] = "$DATABASE_URL"  # not its value: a dollar in a password begins no name
+        given["database", "url"] = origin
     http = raw.get("http")
-    if (port := environ.get("PORT")) and isinstance(http, dict):
+    if (port := environ.variable("PORT")) and isinstance(http, dict):
         http["listen"] = f"0.0.0.0:{port}"
         given["http", "listen"] = "PORT"
     return given

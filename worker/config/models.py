@@ -16,11 +16,13 @@ from worker.config.fields import (
     Duration,
     Environment,
     Function,
+    HostName,
     Json,
     Listen,
     Many,
     Name,
     SearchPath,
+    Secret,
     Section,
     Span,
     Zone,
@@ -83,12 +85,19 @@ class HttpKey(Section):
 
 
 class Http(Section):
-    """The listener: health, readiness and metrics. No section, no listener."""
+    """The listener: health, readiness, metrics, the API and the admin page. No section, no listener."""
 
     listen: Listen = default(
         "127.0.0.1:9464", description="Beyond loopback only with keys; PORT makes it 0.0.0.0:$PORT."
     )
     keys: Many[HttpKey] = default((), description="Who may use it.")
+    api: bool = default(True, description="The JSON API and the admin page; off: health, readiness and metrics only.")
+    hosts: Many[HostName] = default(
+        (), description="Names that a browser reaches it by, beside loopback's; another Host is refused without a key."
+    )
+    session_secret: Secret | None = default(
+        None, description="Signs logins, the same for all daemons behind one address; else drawn at each start."
+    )
 
     @property
     def host(self) -> str:

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 
 from pydantic import SecretStr
 
 from worker.config import duration
+from worker.config.job_type import JobType
 from worker.config.lines import Path as Key
 from worker.config.models import Config
 from worker.config.redaction import STARS, mask, secret_name
@@ -25,7 +26,7 @@ def render(config: Config) -> dict[str, Any]:
     shown = config.model_dump(mode="json", by_alias=True, exclude_none=True)
     shown["retry"] = _retry(config.retry)
     for name, job in config.job.items():
-        shown["job"][name]["retry"] = _retry(job.retry)
+        shown["job"][name] |= {"retry": _retry(job.retry), **_addresses(job)}
     # Names are judged where authors choose them; a coalesce or rate `key` is none of the secret kind.
     return {key: _hide(value, named=False) for key, value in shown.items()}
 
@@ -49,6 +50,12 @@ def written_secrets(config: Config, text: str) -> Iterator[Key]:
 def _retry(retry: Retry) -> dict[str, Any]:
     first, longest = duration.show(retry.first), duration.show(retry.max)
     return {"max_attempts": retry.max_attempts, "first": first, "factor": retry.factor, "max": longest}
+
+
+def _addresses(job: JobType) -> dict[str, str]:
+    """The addresses that a job calls, without what their queries say: some receivers take their key there."""
+    urls = {"http": job.http, "fallback": job.fallback}
+    return {key: urlunsplit(urlsplit(url)._replace(query=STARS)) for key, url in urls.items() if url and "?" in url}
 
 
 def _hide(value: Any, *, named: bool) -> Any:
@@ -78,10 +85,15 @@ def _secrets(config: Config) -> Iterator[tuple[Key, str]]:
         (("database", "direct_url"), database.direct_url),
     ]
     given += [(("http", "keys", index, "sha256"), key.sha256) for index, key in enumerate(keys)]
+    if config.http:
+        given.append((("http", "session_secret"), config.http.session_secret))
     for name, job in config.job.items():
         given += [(("job", name, "secrets", index), secret) for index, secret in enumerate(job.secrets)]
         given += [(("job", name, "headers", header), value) for header, value in job.headers.items()]
         yield from _named(("job", name, "settings"), job.settings)
+        for key, url in (("http", job.http), ("fallback", job.fallback)):
+            named = parse_qsl(urlsplit(url).query) if url else ()
+            yield from ((("job", name, key), value) for word, value in named if secret_name(word))
     yield from ((key, secret.get_secret_value()) for key, secret in given if secret)
 
 

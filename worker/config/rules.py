@@ -5,7 +5,7 @@ from graphlib import CycleError, TopologicalSorter
 from itertools import pairwise
 from typing import Any
 
-from worker.config.job_type import JobType, StepKeys
+from worker.config.job_type import Backlog, JobType, StepKeys
 from worker.config.lines import Path as Key
 from worker.config.models import Config, Worker
 from worker.errors import GraphError
@@ -45,6 +45,8 @@ def check(config: Config, raw: Raw) -> Found:
         yield from _kind(("job", name), _table(_table(raw, "job"), name))
         if job.steps is not None:
             yield from _steps(("job", name, "steps"), _table(_table(_table(raw, "job"), name), "steps"), job.steps)
+        if job.backlog is not None:
+            yield from _share(("job", name, "backlog", "per_tenant"), job.backlog)
         yield from _follow_ups(("job", name), job, config, _table(raw, "job"))
     yield from _then_cycles(config)
     yield from _schedules(config, _table(raw, "job"))
@@ -109,6 +111,13 @@ def _at_step(key: Key, fault: str, steps: Container[str]) -> tuple[Key, str]:
         return (*key, before, "needs"), after
     first = after.partition(" -> ")[0]
     return ((*key, first, "needs") if first in steps else key), fault
+
+
+def _share(key: Key, backlog: Backlog) -> Found:
+    if backlog.per_tenant is not None and backlog.then != "refuse":
+        yield key, 'only with then = "refuse": jobs put off are pending too, and would fill the others\' room'
+    if backlog.per_tenant is not None and backlog.per_tenant > backlog.max:
+        yield key, f"more than max, which is {backlog.max}"
 
 
 def _follow_ups(key: Key, job: JobType, config: Config, declared: Raw) -> Found:
