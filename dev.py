@@ -32,12 +32,14 @@ WAIT_SECONDS = 900.0
 USAGE = """\
 usage: python3 dev.py COMMAND [ARGUMENT…]
 
-  demo    run the demo on a private Postgres (worker demo)
-  test    run the tests (pytest; two processes unless a file is named)
-  lint    ruff, mypy --strict: all of them, even when one fails
-  stress  kill -9, lost connections and other unkindness (python -m tests.stress)
-  bench   the measurements (python -m bench)
-  sh      a shell in which `worker` and the tools are on the PATH; with arguments, that command
+  demo       run the demo on a private Postgres (worker demo)
+  test       run the tests (pytest; two processes unless a file is named)
+  lint       ruff, mypy --strict: all of them, even when one fails
+  stress     kill -9, lost connections and other unkindness (python -m tests.stress)
+  bench      the measurements (python -m bench)
+  dashboard  write deploy/grafana.json anew (python -m deploy.dashboard)
+  postgres   as sh, with a private Postgres for trying things out, at DATABASE_URL
+  sh         a shell in which `worker` and the tools are on the PATH; with arguments, that command
 
 Arguments are passed on: python3 dev.py test tests/test_embedded.py -k kill
 The first run installs the locked requirements into .venv; removing .venv starts anew.
@@ -96,6 +98,17 @@ def bench(arguments: list[str]) -> int:
     become([python(), "-m", "bench", *arguments])
 
 
+def dashboard(arguments: list[str]) -> int:
+    """The Grafana dashboard, from the table of its panels."""
+    os.chdir(ROOT)
+    become([python(), "-m", "deploy.dashboard", *arguments])
+
+
+def postgres(arguments: list[str]) -> int:
+    """A command, or the user's shell, in their folder, with a private Postgres."""
+    become([python(), "-P", "-m", "worker.embedded", *arguments])
+
+
 def shell(arguments: list[str]) -> int:
     """A command, or the user's shell."""
     become(arguments or [os.environ.get("SHELL") or "/bin/sh"])
@@ -107,6 +120,8 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "lint": lint,
     "stress": stress,
     "bench": bench,
+    "dashboard": dashboard,
+    "postgres": postgres,
     "sh": shell,
 }
 

@@ -17,7 +17,7 @@ from worker.migrations import migrate
 
 ROOT = Path(__file__).parent.parent
 SQL = Path(__file__).parent / "sql"
-FILES = ("raw.sql", "queue.sql", "beside.sql", "graph.sql", "fanin.sql")
+FILES = ("raw.sql", "queue.sql", "beside.sql", "graph.sql", "fanin.sql", "pages.sql")
 SETTINGS = {
     "shared_preload_libraries": "pg_stat_statements",
     "pg_stat_statements.track": "top",

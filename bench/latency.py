@@ -83,7 +83,7 @@ async def _sustained(ground: Ground) -> dict[str, float]:
         own = [await each.fetchval("select pg_backend_pid()") for each in producers]
         before, backends = cpu(running[0].pid), ground.backends_cpu() - sum(map(cpu, own))
         count = ground.sized(round(RATE * SECONDS), least=50) // len(producers)
-        await asyncio.gather(*(_stream(each, RATE / len(producers), count) for each in producers))
+        await asyncio.gather(*(stream(each, RATE / len(producers), count) for each in producers))
         worker = cpu(running[0].pid) - before
         postgres = ground.backends_cpu() - sum(map(cpu, own)) - backends
         for each in producers:
@@ -101,8 +101,8 @@ async def _sustained(ground: Ground) -> dict[str, float]:
     }
 
 
-async def _stream(connection: asyncpg.Connection, rate: float, count: int) -> None:
-    """Paced by the clock, so that a slow moment is caught up."""
+async def stream(connection: asyncpg.Connection, rate: float, count: int) -> None:
+    """Enqueue so many, paced by the clock, so that a slow moment is caught up."""
     began = time.perf_counter()
     for n in range(count):
         await asyncio.sleep(max(began + n / rate - time.perf_counter(), 0))

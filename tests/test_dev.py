@@ -135,6 +135,8 @@ def test_pytest_gets_two_processes_where_that_pays(given: list[str], passed: lis
         (["demo", "--json"], ["-P", "-m", "worker", "demo", "--json"]),
         (["stress", "fast"], ["-m", "tests.stress", "fast"]),
         (["bench", "--jobs", "10"], ["-m", "bench", "--jobs", "10"]),
+        (["dashboard"], ["-m", "deploy.dashboard"]),
+        (["postgres", "psql"], ["-P", "-m", "worker.embedded", "psql"]),
         (["test", "-n0", "-k", "a or b"], ["-m", "pytest", "-n0", "-k", "a or b"]),
     ],
 )

@@ -14,11 +14,13 @@ if TYPE_CHECKING:
     from worker.addresses import OutboundError, RefusedAddress
     from worker.breaker import Held
     from worker.context import Context
+    from worker.credentials import secret
     from worker.errors import ChildDied, InvalidJob, Later, LostClaim, Permanent, WorkerError
     from worker.job import Job, Status
     from worker.outbound import Answer, NoConnection, Request, TooLarge, TooSlow, Unreachable
     from worker.outcome import Cancelled, Completed, Outcome, Skipped, Snoozed
     from worker.retry import Retry
+    from worker.trace_context import traceparent
 
 _HOME = {
     "Answer": "worker.outbound",
@@ -45,6 +47,8 @@ _HOME = {
     "TooSlow": "worker.outbound",
     "Unreachable": "worker.outbound",
     "WorkerError": "worker.errors",
+    "secret": "worker.credentials",
+    "traceparent": "worker.trace_context",
 }
 
 __all__ = [
@@ -72,6 +76,8 @@ __all__ = [
     "TooSlow",
     "Unreachable",
     "WorkerError",
+    "secret",
+    "traceparent",
 ]
 
 

@@ -31,7 +31,10 @@ SHORT = 3  # characters: such a secret would be found in everything
 
 _LOOK_SECONDS = 0.25  # between looks for dead ones
 _WAIT_SECONDS = 0.004  # between looks for one that is about to be gone
-_OURS = {"DATABASE_URL", "PGPASSWORD", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "LISTEN_PID", "LISTEN_FDS"}
+_OURS = {
+    "DATABASE_URL", "DATABASE_URL_FILE", "CREDENTIALS_DIRECTORY", "PGPASSWORD", "OTEL_EXPORTER_OTLP_HEADERS",
+    "OTEL_EXPORTER_OTLP_TRACES_HEADERS", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "LISTEN_PID", "LISTEN_FDS",
+}  # fmt: skip
 
 _log = structlog.get_logger()
 

@@ -23,6 +23,7 @@ from worker.ongoing import OpenStep
 from worker.outbound import Answer, Request
 from worker.permits import Permits
 from worker.step import DEFAULT_SECONDS, Call, StepRunner, Watch, tell_left
+from worker.trace_context import traceparent
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -119,7 +120,7 @@ class Context:
 
     def enqueue(self, job_type: str, payload: Mapping[str, Any] | None = None, **more: Any) -> None:
         """Enqueue a job that follows this one: inserted with the verdict when this attempt completes, is skipped or
-        snoozed, and forgotten otherwise. It inherits tenant and correlation id.
+        snoozed, and forgotten otherwise. It inherits tenant, correlation id and trace.
 
         Args:
             more: delay (seconds), priority, unique_key (kept when it is held), tenant_id, source.
@@ -132,6 +133,8 @@ class Context:
                 f"enqueue: unknown {', '.join(sorted(unknown))}; known are {', '.join(sorted(_FOLLOW_KEYS))}"
             )
         follow = {"job_type": job_type, "payload": dict(payload or {}), **more}
+        if (current := traceparent()) is not None:
+            follow["traceparent"] = current
         # Fails here, at the author's line, and not in the settle; a copy, for the author may go on changing it.
         self.follows.append(exact.loads(exact.dumps(follow).decode()))
 

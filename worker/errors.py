@@ -9,6 +9,8 @@ WorkerError
 ├── DatabaseUnreachable    no connection within the time given
 ├── ProcessDead            this process was declared dead by another; it must come back under a new id
 ├── Stuck                  this process cannot heal itself; the watchdog ended it
+├── Refusal                the database will not do what a person asked for; says why by its SQLSTATE
+├── Unavailable            a person's question got no answer in time
 └── JobError               one job ends, the daemon goes on
     ├── Permanent          said by an author: do not try again
     │   └── InvalidJob     the row itself is wrong (payload, placeholder, argument)
@@ -71,6 +73,23 @@ class ProcessDead(WorkerError):
 
 class Stuck(WorkerError):
     """Nothing is claimed any more although the database answers: another process must take over."""
+
+
+class Refusal(WorkerError):
+    """The database answered a person's request with an error.
+
+    Attributes:
+        sqlstate: five characters; docs/sql.md lists those of this project's own class.
+        detail, hint: as the database said them, None where it did not.
+    """
+
+    def __init__(self, sqlstate: str, message: str, detail: str | None = None, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.sqlstate, self.detail, self.hint = sqlstate, detail, hint
+
+
+class Unavailable(WorkerError):
+    """The database did not answer a person's request within the time that such a request may take."""
 
 
 class JobError(WorkerError):

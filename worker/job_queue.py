@@ -5,7 +5,7 @@ connections of another kind: the lease's own and those of steps.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -13,10 +13,13 @@ from typing import Any, NamedTuple
 import asyncpg
 import orjson
 
+from worker.database import borrowed
 from worker.errors import ProcessDead
 from worker.job import Job
 from worker.ongoing import Ongoing
 from worker.verdict import Verdict
+
+COUNTS_SECONDS = 5.0  # for a connection, and for the answer: counts keep
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +155,17 @@ class JobQueue(Ongoing):
     async def health(self) -> dict[str, Any]:
         """What gauges are sampled from: counts and ages by type, and the oldest transaction, spans in seconds."""
         return _read(await self._control.fetchval("select worker.health()"))
+
+    async def add_counts(self, counts: Any, attempts: Any, sending: Callable[[], None]) -> None:
+        """Add to what all daemons counted.
+
+        Args:
+            sending: called when it leaves; before, nothing can have been written.
+        """
+        given = [orjson.dumps(each).decode() for each in (counts, attempts)]
+        async with borrowed(self._control, COUNTS_SECONDS) as connection:
+            sending()
+            await connection.execute("select worker.add_counts($1::jsonb, $2::jsonb)", *given, timeout=COUNTS_SECONDS)
 
     async def last_results(self, types: Sequence[str]) -> list[asyncpg.Record]:
         """By `job_type` the JSON text of the `result` of the job completed last, and its `age` in seconds."""

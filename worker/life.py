@@ -23,6 +23,8 @@ from worker.parts import Parts
 from worker.poller import Poller
 from worker.pulse import Readiness
 from worker.stop import Stop, first
+from worker.tally import Tally
+from worker.traces import Traces
 from worker.watchdog import Watchdog
 from worker.way import Way
 
@@ -47,7 +49,7 @@ class Life:
 
     Args:
         ways: of the control connections, and of all who need a session.
-        metrics: of the process, over all its lives; `watchdog` too.
+        metrics: of the process, over all its lives; `watchdog`, `tally` and `traces` too.
         readiness: told when claims begin and end; None where nobody asks, and then no gauges are sampled either.
     """
 
@@ -60,6 +62,8 @@ class Life:
         metrics: Metrics,
         readiness: Readiness | None,
         watchdog: Watchdog,
+        tally: Tally,
+        traces: Traces,
     ) -> None:
         self._config = config
         self._ways = ways
@@ -67,6 +71,8 @@ class Life:
         self._metrics = metrics
         self._readiness = readiness
         self._watchdog = watchdog
+        self._tally = tally
+        self._traces = traces
         self._dead = asyncio.Event()
         self._parts: Parts | None = None
         settings = config.worker
@@ -118,12 +124,14 @@ class Life:
             await asyncio.wait({polling}, timeout=LEAVE_SECONDS)
             telling = duties.create_task(_said(parts.bell.off()))
             await self._drain(parts, stop)
+            parts.reporter.summary(last=True)
             # A call that nobody answers, and its cancellation, would be waited for much longer.
             asyncio.get_running_loop().call_later(LEAVE_SECONDS, self._database.terminate)
+            counting = duties.create_task(_said(parts.tell_counts(last=True)) if self._lease.held else asyncio.sleep(0))
             if parts.poller.in_hand == 0 and not self._dead.is_set():
                 await _said(parts.queue.give_back())  # of a claim that the stop cut short
-            await asyncio.wait({telling}, timeout=LEAVE_SECONDS)
-            await _ended([*tasks, polling, telling])
+            await asyncio.wait({telling, counting}, timeout=LEAVE_SECONDS)
+            await _ended([*tasks, polling, telling, counting])
             await parts.outbound.close()
         if self._dead.is_set():
             raise ProcessDead(f"process {me} was declared dead")
@@ -151,7 +159,7 @@ class Life:
     async def _check_schema(self) -> None:
         connection = await connect(self._ways[0], "start", statement_timeout="30s")
         try:
-            await migrations.verify(connection)
+            await migrations.verify(connection, migrations.LOCK_SECONDS)
         finally:
             await connection.close(timeout=5)
 
@@ -168,7 +176,7 @@ class Life:
     async def _build(self, me: int) -> Parts:
         parts = Parts(
             self._config, self._types, self._database, self._metrics,
-            me=me, dead=self._dead, schedules=self._scheduled,
+            me=me, dead=self._dead, schedules=self._scheduled, tally=self._tally, traces=self._traces,
         )  # fmt: skip
         self._lease.open_batch = lambda: parts.queue.open_batch
         await parts.build()

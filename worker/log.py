@@ -60,7 +60,9 @@ def configure(json: bool | None = None, level: str = "info") -> None:
 def register_secrets(values: Iterable[str]) -> None:
     """Star these texts wherever they turn up, for the life of the process."""
     global _any_secret  # noqa: PLW0603 - one process, one set of secrets
-    _secrets.update(value for value in values if len(value) >= _SHORTEST_SECRET)
+    if not (new := {value for value in values if len(value) >= _SHORTEST_SECRET} - _secrets):
+        return
+    _secrets.update(new)
     longest_first = sorted(_secrets, key=len, reverse=True)
     _any_secret = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
 

@@ -33,7 +33,9 @@ from worker.report import Reporter
 from worker.results import RESULTS_EVERY, Results
 from worker.schedule import Schedules
 from worker.settler import Settler
+from worker.tally import TALLY_EVERY, Tally
 from worker.timetable import Timetable
+from worker.traces import Traces
 from worker.upkeep import Rescue, every, sweep
 from worker.watchdog import Watched, place
 
@@ -51,6 +53,7 @@ class Parts:
     Args:
         dead: to be set when the database says that this process was declared dead.
         schedules: names of those that it fires.
+        tally: of the process, over all its lives; `traces` too.
     """
 
     def __init__(
@@ -63,6 +66,8 @@ class Parts:
         me: int,
         dead: asyncio.Event,
         schedules: Sequence[str] = (),
+        tally: Tally | None = None,
+        traces: Traces | None = None,
     ) -> None:
         self._config = config
         self._types = types
@@ -78,11 +83,14 @@ class Parts:
         self._permits = Permits(self.queue, rates)
         self.settler = Settler(self.queue, metrics.database_error)
         self.reporter = Reporter(metrics, types, config.worker.log_slow)
-        self._calls = Breakers(self.outbound, self.reporter.breaker)
+        self._traces = traces or Traces()
+        self._watch = self._traces.watch(self.reporter)
+        self._calls = self._traces.sender(Breakers(self.outbound, self.reporter.breaker))
         self.timetable = Timetable(database.control, schedules)
         self.schedules = Schedules(self.timetable, database.ways[1], config.database.search_path, metrics)
         self.gauges = Gauges(self.queue, database.control, metrics)
         self.results = Results(self.queue, metrics, {name: job.gauges for name, job in types.items()})
+        self._tally = tally or Tally(metrics)
         metrics.slots.set(config.worker.concurrency)
 
     async def build(self) -> None:
@@ -95,13 +103,13 @@ class Parts:
         handlers = await build(self._types, self._database.steps, self._calls)
         self.executor = Executor(
             self._types,
-            handlers,
+            self._traces.handlers(handlers),
             self._context,
             settler=self.settler,
             reporter=self.reporter,
             concurrency=settings.concurrency,
             connections=self._config.database.steps,
-            fallbacks=fallbacks(self._types, self._calls),
+            fallbacks=self._traces.handlers(fallbacks(self._types, self._calls)),
             master=settings.enabled,
         )
         self.listener = Listener(self._database.ways[1], self.queue.me, self._ring, self.queue.test_ring, self._heard)
@@ -132,6 +140,7 @@ class Parts:
             tell_profile(self._database, self.listener),
             self._every(BACKUP_POLLS * poll, self._sweep, self.sweeping),
             self._every(PRUNE_SECONDS, self._prune),
+            self._every(TALLY_EVERY, self.tell_counts),
             self.until_dead(self._every(BACKUP_POLLS * poll, self.rescue.run, self.rescue.hurry)),
         ]
         if self.timetable.names:
@@ -221,6 +230,10 @@ class Parts:
     async def _prune(self) -> None:
         await prune(self.queue, self._config.worker.keep)
 
+    async def tell_counts(self, last: bool = False) -> None:
+        """Add what was counted here to what all daemons counted."""
+        await self._tally.push(self.queue, last)
+
     def _pulsed(self) -> None:
         self.rounds.note()
         self.reporter.summary()
@@ -233,5 +246,5 @@ class Parts:
 
     def _context(self, jobs: Sequence[Job]) -> Context:
         settings = self._types[jobs[0].job_type].settings
-        return Context(jobs, settings, self.queue, self._database.steps, self.reporter, sender=self._calls,
+        return Context(jobs, settings, self.queue, self._database.steps, self._watch, sender=self._calls,
                        children=self.children, permits=self._permits)  # fmt: skip

@@ -47,6 +47,9 @@ class Reporter(Watch):
         self._summed_at = float("-inf")
         # The search for a series by its labels costs as much as all the rest of a report.
         self._series = lru_cache(maxsize=1_000)(self._look_up)
+        for name in self._endpoints:
+            for result in ("completed", "failed"):  # at 0 before the first call, so that its failure is an increase
+                metrics.outbound.labels(metrics.label(name), result)
         self._show_held()
 
     def attempt(self, job: Job, outcome: Outcome, seconds: float, status: str | None) -> None:
@@ -104,9 +107,9 @@ class Reporter(Watch):
         self._metrics.rescues.inc()
         _log.warning("job.rescued", rescues=job.rescues, counted=job.counted, **job_fields(job))
 
-    def summary(self) -> None:
-        """Write the sums of quiet jobs, once a second however often it is called."""
-        if time.monotonic() - self._summed_at < SUM_SECONDS:
+    def summary(self, last: bool = False) -> None:
+        """Write the sums of quiet jobs, once a second however often it is called, and `last` at once."""
+        if not last and time.monotonic() - self._summed_at < SUM_SECONDS:
             return
         self._summed_at = time.monotonic()
         for job_type, jobs in self._quiet.items():
@@ -141,8 +144,12 @@ class Reporter(Watch):
 
     def _shown(self, job: Job, error: str) -> str:
         """An error as the log has it; what may hold a payload is on the row alone."""
-        shown = _WORDS.sub("", error) if job.job_type in self._endpoints else error
-        return _DETAIL.sub("", shown)
+        return without_payload(error, job.job_type in self._endpoints)
+
+
+def without_payload(error: str, call: bool) -> str:
+    """An error's text without the DETAIL of Postgres and, of a call, without what the receiver answered."""
+    return _DETAIL.sub("", _WORDS.sub("", error) if call else error)
 
 
 def _word(outcome: Outcome) -> str:

@@ -142,7 +142,7 @@ class Schedules:
                 since = schedule.next_at.isoformat()
                 _log.warning("schedule.missed", schedule=schedule.name, since=since, missed=schedule.missed)
         if runs:
-            _log.info("schedule.fired", schedule=schedule.name, runs=len(runs), jobs=added, late=round(late[-1], 3))
+            _log.debug("schedule.fired", schedule=schedule.name, runs=len(runs), jobs=added, late=round(late[-1], 3))
 
 
 def _plan(schedule: Due) -> tuple[list[datetime], datetime]:

@@ -21,6 +21,8 @@ from worker.log import register_secrets
 from worker.metrics import Metrics
 from worker.pulse import Readiness
 from worker.stop import Stop, beside, first
+from worker.tally import Tally
+from worker.tracing import traces
 from worker.waiting import wait_until_up
 from worker.watchdog import Watchdog
 from worker.way import Way, explore
@@ -56,10 +58,14 @@ async def run(
     metrics, readiness = Metrics.of(config, release()), Readiness()
     watchdog = Watchdog(stop, config.worker.grace)
     life = partial(
-        Life, config, instead=instead, metrics=metrics, readiness=readiness if web else None, watchdog=watchdog
-    )
+        Life, config, instead=instead, metrics=metrics, readiness=readiness if web else None, watchdog=watchdog,
+        tally=Tally(metrics), traces=(tracing := traces(config.environment, release())),
+    )  # fmt: skip
     work = beside(_lives(life, *_urls(config), stop=stop, ready=ready), watchdog.run())
-    await (beside(work, web.serve(metrics.registry, readiness)) if web else work)
+    try:
+        await (beside(work, web.serve(metrics.registry, readiness)) if web else work)
+    finally:
+        await tracing.close()
     if watchdog.bitten:
         raise Stuck("claims stood still although the database answers; see service.watchdog in the log")
     _log.info("service.stopped")

@@ -55,5 +55,5 @@ async def _show(context: Context, phase: str) -> JobError | None:
     except JobError as error:
         return error
     except DATABASE_ERRORS as error:  # then nobody knows that it is alone, and a death is everybody's
-        _log.info("phase.not_shown", error=type(error).__name__)
+        _log.debug("phase.not_shown", error=type(error).__name__)
     return None

@@ -127,7 +127,8 @@ async def bench(dsn: str, config: Config | Path) -> AsyncIterator[Bench]:
     Raises:
         SchemaError, DeclarationError: as the daemon does at its start.
     """
-    loaded = config if isinstance(config, Config) else load(config, {**os.environ, "DATABASE_URL": dsn})
+    environ = {**os.environ, "DATABASE_URL": dsn, "DATABASE_URL_FILE": ""}
+    loaded = config if isinstance(config, Config) else load(config, environ)
     if loaded.environment == "production":
         raise ValueError('a bench moves the clock of its database: not with environment = "production"')
     connection = await connect(dsn, "bench")

@@ -52,4 +52,4 @@ async def _shown(writing: Awaitable[object]) -> None:
     try:
         await writing
     except DATABASE_ERRORS as error:
-        _log.info("step.not_shown", error=type(error).__name__)
+        _log.debug("step.not_shown", error=type(error).__name__)

@@ -93,21 +93,24 @@ begin
   -- One by one in key order, through enqueue: a type with a unique key is kept. A key held by an open transaction ends
   -- this settle with 55P03, and the daemon sends the verdict again.
   for follow in
-    select j.tenant_id as inherited, j.correlation_id, j.id as parent_id, f.*
+    select j.tenant_id as inherited, j.correlation_id, j.id as parent_id, j.traceparent as trace, f.*
     from unnest(verdicts) v
     join worker.job_queue j on j.id = v.id and j.id = any (settled_ids)
     cross join lateral jsonb_to_recordset(v.follows::jsonb) as f (
-      job_type text, payload jsonb, delay double precision, priority integer, unique_key text, tenant_id text, source text)
+      job_type text, payload jsonb, delay double precision, priority integer, unique_key text, tenant_id text, source text,
+      traceparent text)
     where v.follows is not null and j.status = v.status
     order by f.job_type, worker.unique_key_of(f.job_type, f.payload), j.id
   loop
     perform set_config('worker.parent', follow.parent_id::text, true);  -- read by the insert's trigger
+    perform set_config('worker.traceparent', coalesce(follow.traceparent, follow.trace, ''), true);  -- and by enqueue
     perform worker.enqueue(follow.job_type, follow.payload, delay => make_interval(secs => follow.delay),
       priority => follow.priority, unique_key => follow.unique_key, on_conflict => 'keep',
       tenant_id => coalesce(follow.tenant_id, follow.payload ->> 'tenant_id', follow.inherited),
       correlation_id => follow.correlation_id, source => follow.source);
   end loop;
   perform set_config('worker.parent', '', true);
+  perform set_config('worker.traceparent', '', true);
 end
 $$;
 comment on function worker.enqueue_follows(worker.verdict[], bigint[]) is

@@ -9,8 +9,10 @@ select
     when j.scheduled_at > worker.now() and j.phase = 'rate' then 'behind its rate'
     when j.scheduled_at > worker.now() and j.started_at is null then 'scheduled'
     when j.started_at is null then 'waiting'
-    when j.attempt = 0 then 'snoozed'
-    else 'retrying' end as label,
+    when j.attempt > 0 then 'retrying'
+    when j.snoozes > 0 then 'snoozed'
+    when j.scheduled_at > worker.now() then 'scheduled'  -- retried by a bulk with a rate
+    else 'waiting' end as label,
   j.phase, j.progress, j.tenant_id, j.source, j.payload, j.priority, j.scheduled_at,
   j.attempt, j.max_attempts, j.rescues, j.snoozes, j.unique_key, j.concurrency_key, j.correlation_id, j.parent_id,
   j.claim, j.claimed_by, j.enqueued_by, j.cancel_requested_at, j.finish_reason, j.result, j.errors,

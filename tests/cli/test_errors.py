@@ -190,6 +190,20 @@ async def test_schema_of_another_release(cli: Cli, connection: asyncpg.Connectio
         assert f"too {schema}" in answer.err
 
 
+@pytest.mark.parametrize(("serves", "code"), [(1, 0), (1000, 3)])
+async def test_schema_of_a_later_release(cli: Cli, connection: asyncpg.Connection, serves: int, code: int) -> None:
+    await connection.execute(
+        "create or replace function worker.edition(out edition integer, out serves integer) language sql immutable as"
+        f" 'select 1000, {serves}'"
+    )
+    await connection.execute("insert into worker.migration (name, digest) values ('migrations/9999_later.sql', '')")
+    before = await connection.fetch("select * from worker.migration order by name")
+    migrated = await cli("migrate")
+    assert await connection.fetch("select * from worker.migration order by name") == before
+    assert [answer.code for answer in (migrated, await cli("jobs"), await cli("enqueue", "fine"))] == [code] * 3
+    assert ("serves this one" if code == 0 else "too new: it is of edition 1000") in migrated.out + migrated.err
+
+
 async def test_every_fault_of_the_configuration_is_told(cli: Cli) -> None:
     cli.config.write_text("[worker]\nconcurency = 1\n")
     answer = await cli("jobs")

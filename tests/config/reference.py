@@ -17,8 +17,11 @@ force, without secrets.
 - A *duration* is a number and a unit: `"500ms"`, `"30s"`, `"5m"`, `"24h"`, `"7d"`.
 - `$NAME` is taken from the environment in keys marked with **$**, and nowhere else. `$$` is a dollar. A name that is
   not set, or empty, is a fault.
-- `DATABASE_URL` wins over `database.url`, and with an `[http]` section `PORT` makes `http.listen` `0.0.0.0:$PORT`.
-  Nothing else is taken from the environment.
+- Where `NAME` is not set, `$NAME` is what stands in the file that `NAME_FILE` names, or in the file `NAME` of
+  `$CREDENTIALS_DIRECTORY` (systemd's `LoadCredential=`), without its last line break
+  ([secrets](security.md#secrets)). `NAME` and `NAME_FILE` at once are a fault, and so is a file that cannot be used.
+- `DATABASE_URL`, of the environment or of such a file, wins over `database.url`, and with an `[http]` section `PORT`
+  makes `http.listen` `0.0.0.0:$PORT`. Nothing else is taken from the environment.
 - `{name}` in `body`, `unique_key`, `concurrency_key` and the `key` of `coalesce` and `rate` is a value of the job:
   `tenant_id`, `correlation_id`, `id` and `job_type` are columns, other names are keys of the payload. A value that is
   exactly one placeholder keeps its JSON type, otherwise it becomes text. `{{` and `}}` are braces.

@@ -78,6 +78,14 @@ CASES = {
     "template of coalesce": (CALL + 'coalesce = { key = "{}" }', "4: job.a.coalesce.key: a lone {"),
     "template, control": (JOB + 'unique_key = "a\\u0000"', "4: job.a.unique_key: must not hold control characters"),
     "backlog": (JOB + 'backlog = { max = 5, then = "drop" }', "4: job.a.backlog.then: must be 'delay' or 'refuse'"),
+    "backlog share": (
+        JOB + "backlog = { max = 5, per_tenant = 2 }",
+        '4: job.a.backlog.per_tenant: only with then = "ref',
+    ),
+    "backlog share, too large": (
+        JOB + 'backlog = { max = 5, per_tenant = 6, then = "refuse" }',
+        "4: job.a.backlog.per_tenant: more than max, which is 5",
+    ),
     "job rate": (JOB + "rate = { limit = 5 }", "4: job.a.rate.per: missing"),
     "rate": ('[rate.x]\nper = "1m"', "2: rate.x.limit: missing"),
     "rate name": ('[rate.X]\nlimit = 1\nper = "1m"', f"2: rate.X: {NAME}"),

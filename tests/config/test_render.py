@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.config.support import faults, loaded
+from tests.config.support import URL, faults, loaded
 from worker.config import Config, config_schema, load, render, secret_values
 from worker.config.redaction import mask, secret_name
 
@@ -114,3 +114,12 @@ def test_secret_name(name: str, secret: bool) -> None:
 )
 def test_mask(text: str, masked: str) -> None:
     assert mask(text) == masked
+
+
+def test_what_the_query_of_an_address_says_is_not_shown(tmp_path: Path) -> None:
+    jobs = '[job.a]\nhttp = "https://h/x?format=json&api_key=$K"\nfallback = "https://h/y"'
+    config = loaded(tmp_path, jobs, {**URL, "K": "canary-of-a-key"})
+    shown = render(config)["job"]["a"]
+    assert (shown["http"], shown["fallback"]) == ("https://h/x?***", "https://h/y")
+    assert "canary-of-a-key" in secret_values(config)
+    assert "json" not in secret_values(config)

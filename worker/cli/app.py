@@ -10,6 +10,7 @@ from worker.cli import (
     daemon,
     demo,
     doctor,
+    exporter,
     jobs,
     operate,
     produce,
@@ -84,6 +85,7 @@ def worker(
 
 app.command()(daemon.run)
 app.command()(daemon.drain)
+app.command()(exporter.exporter)
 app.command()(doctor.check)
 app.command()(schema.migrate)
 app.command()(remove.uninstall)

@@ -75,7 +75,7 @@ async def _serve(config: "Config") -> None:
     if config.http is not None:
         from worker.web import Web
 
-        web = Web(config.http)  # before anything else: an address that is taken is a fault of the start
+        web = Web.of(config)  # before anything else: an address that is taken is a fault of the start
     collect_seldom()
     try:
         with logged(config.path):

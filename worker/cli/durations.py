@@ -1,4 +1,4 @@
-"""Durations on the command line, written as in worker.toml."""
+"""Durations and rates on the command line, written as in worker.toml."""
 
 import typer
 
@@ -11,3 +11,13 @@ def seconds(text: str, option: str) -> float:
         return duration.parse(text)
     except ValueError as error:
         raise typer.BadParameter(f"{text!r}: {error}", param_hint=option) from None
+
+
+def a_second(text: str, option: str) -> float:
+    """`10/s`, `30/m` or `100/h` as so many a second; a usage error otherwise."""
+    import re
+
+    match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)/(s|m|h)", text)
+    if match is None or not float(match[1]):
+        raise typer.BadParameter(f"{text!r}: must be a rate such as 10/s, 30/m or 100/h", param_hint=option)
+    return float(match[1]) / {"s": 1, "m": 60, "h": 3600}[match[2]]

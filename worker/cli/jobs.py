@@ -129,29 +129,13 @@ def _facts(job: dict[str, Any]) -> "Iterator[str]":
 
 
 def _timeline(job: dict[str, Any], needs: dict[str, tuple[str, ...]]) -> "Iterator[str]":
+    from worker.course import drawn, stranded
     from worker.demo.gantt import chart
 
     if job["steps"]:
         yield "steps"
-        steps = [_interrupted(step, job) if _stranded(step, job) else step for step in job["steps"]]
-        for step, line in zip(job["steps"], chart(steps, needs), strict=True):
-            yield f"{line}  interrupted" if _stranded(step, job) else line
-
-
-def _stranded(step: dict[str, Any], job: dict[str, Any]) -> bool:
-    """A step that nobody runs any more and nobody could say so: its process was killed, or lost its claim."""
-    return bool(step["status"] == "running" and job["status"] != "running")
-
-
-def _interrupted(step: dict[str, Any], job: dict[str, Any]) -> dict[str, Any]:
-    """The step as it is drawn: until the end of its job, or without time where the job goes on."""
-    from datetime import datetime
-
-    end: dict[str, Any] = {"status": "failed", "began": None, "seconds": None}
-    if job["finished_at"] and step["started_at"]:
-        ran = datetime.fromisoformat(job["finished_at"]) - datetime.fromisoformat(step["started_at"])
-        end = {"status": "failed", "began": step["began"], "seconds": max(ran.total_seconds(), 0.0)}
-    return {**step, **end}
+        for step, line in zip(job["steps"], chart([drawn(step, job) for step in job["steps"]], needs), strict=True):
+            yield f"{line}  interrupted" if stranded(step, job) else line
 
 
 def _errors(job: dict[str, Any]) -> "Iterator[str]":

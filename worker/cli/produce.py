@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from worker.cli.bulk import DryRun, OfTenant, OfType, WithError
 from worker.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, Yes
 
 if TYPE_CHECKING:
@@ -57,18 +58,38 @@ def enqueue(
 
 
 def cancel(
-    job: Annotated[int, typer.Argument(metavar="ID", help="The job.")],
+    job: Annotated[int | None, typer.Argument(metavar="[ID]", help="The job.")] = None,
+    *,
+    job_type: OfType = None,
+    status: Annotated[Literal["pending", "running"] | None, typer.Option(help="Many: in this status.")] = None,
+    error: WithError = None,
+    tenant: OfTenant = None,
+    since: Annotated[
+        str | None, typer.Option(metavar="WHEN", help="Many: enqueued since then: 24h ago, or an instant.")
+    ] = None,
+    until: Annotated[str | None, typer.Option(metavar="WHEN", help="Many: enqueued until then.")] = None,
     reason: Annotated[str | None, typer.Option(help="Kept on the row as finish_reason.")] = None,
+    dry_run: DryRun = False,
     yes: Yes = False,
     config: ConfigPath = DEFAULT_CONFIG,
+    as_json: AsJson = False,
 ) -> None:
-    """Cancel a job: a pending one at once, a running one by ending its SQL and its attempt.
+    """Cancel a job, or many that fit a filter: pending ones at once, running ones by ending their SQL and attempt.
 
-    Asks before it ends a running job. Exit code 1 when the job is at its end already.
+    Asks before it ends a running job, or many. Exit code 1 when the job is at its end already.
     """
+    from worker.cli.bulk import Order, carry_out, wanted
     from worker.cli.reach import configured, go
 
-    if not go(_cancel(configured(config), job, reason, yes)):
+    filter = wanted(type=job_type, status=status, error=error, tenant=tenant, since=since, until=until)
+    if (job is None) != bool(filter) or (job is not None and dry_run):
+        raise typer.BadParameter("give either ID, or a filter such as --type", param_hint="ID")
+    loaded = configured(config)
+    if job is None:
+        done = carry_out(loaded, Order("cancel", filter, reason=reason, dry_run=dry_run, yes=yes, as_json=as_json))
+    else:
+        done = go(_cancel(loaded, job, reason, yes, as_json))
+    if not done:
         raise typer.Exit(1)
 
 
@@ -83,9 +104,9 @@ async def _enqueue(config: "Config", job_type: str, *values: Any) -> int:
         return job
 
 
-async def _cancel(config: "Config", job: int, reason: str | None, yes: bool) -> bool:
+async def _cancel(config: "Config", job: int, reason: str | None, yes: bool, as_json: bool) -> bool:
     from worker.cli.ask import agreed
-    from worker.cli.paper import put
+    from worker.cli.paper import put, put_json
     from worker.cli.reach import reached
 
     async with reached(config) as connection:
@@ -97,7 +118,10 @@ async def _cancel(config: "Config", job: int, reason: str | None, yes: bool) -> 
         status = await connection.fetchval("select worker.cancel($1, $2)", job, reason)
     told = {"cancelled": f"cancelled job {job}", "running": f"asked job {job} to end; `worker show {job}` tells when"}
     already = f"job {job} is at its end already: {status}"
-    put(already if row["status"] not in ("pending", "running") else told.get(status, already))
+    if as_json:
+        put_json({"id": job, "status": status})
+    else:
+        put(already if row["status"] not in ("pending", "running") else told.get(status, already))
     return row["status"] in ("pending", "running") and status in told
 
 

@@ -13,7 +13,7 @@ import structlog
 
 from worker import log, migrations
 from worker.cli.verdict import Unreached
-from worker.config import Config, load, secret_values
+from worker.config import Config, load, load_listener, secret_values
 from worker.connection import connect
 from worker.errors import ConfigError, DatabaseUnreachable
 from worker.waiting import wait_until_up
@@ -26,7 +26,16 @@ T = TypeVar("T")
 def configured(path: Path, *, daemon: bool = False) -> Config:
     """The configuration, its secrets known to the log and its warnings told; `daemon` logs, other verbs just say."""
     log.configure(level="info" if daemon else "error")
-    config = load(path)
+    return _told(load(path), daemon)
+
+
+def listening(path: Path, listen: str | None) -> Config:
+    """The part of the configuration that a process needs which only looks and answers; it logs as a daemon does."""
+    log.configure(level="info")
+    return _told(load_listener(path, listen=listen), True)
+
+
+def _told(config: Config, daemon: bool) -> Config:
     log.register_secrets(secret_values(config))
     for warning in config.warnings:
         if daemon:

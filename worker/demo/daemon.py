@@ -81,7 +81,8 @@ async def running(url: str, text: str, variables: Mapping[str, str] | None = Non
     with leftovers.folder() as folder:
         config, log = folder / "worker.toml", folder / "daemon.log"
         _write(config, text)
-        started = Daemon(await _start(config, log, {**(variables or {}), "DATABASE_URL": url}), log)
+        ours = {"DATABASE_URL": url, "DATABASE_URL_FILE": ""}
+        started = Daemon(await _start(config, log, {**(variables or {}), **ours}), log)
         try:
             yield started
         finally:

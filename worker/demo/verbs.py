@@ -26,7 +26,7 @@ class Verbs:
 
     def __init__(self, config: Path, url: str, more: Mapping[str, str] | None = None) -> None:
         self._config = config
-        self._environment = {**os.environ, **(more or {}), "DATABASE_URL": url}
+        self._environment = {**os.environ, **(more or {}), "DATABASE_URL": url, "DATABASE_URL_FILE": ""}
         self._environment.pop("PORT", None)
 
     async def __call__(self, *arguments: str) -> Said:

@@ -8,7 +8,7 @@ take another content for the same call, nor the same for another.
 import hashlib
 import ipaddress
 import re
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
@@ -23,6 +23,7 @@ from worker.errors import InvalidJob, JobError, Later, Permanent
 from worker.job import Job
 from worker.outbound import Answer, Request
 from worker.outcome import Completed, Outcome, Retried, Snoozed, clean, judge
+from worker.trace_context import well_formed
 
 SECONDS = 15.0  # of a call, where the type names no timeout
 PARENTS = "parents"  # the payload key of a united call that holds the ids of its jobs
@@ -108,13 +109,19 @@ class _Endpoint:
         return Request(
             method=self.job_type.method,
             url=self.url,
-            headers=self._headers,
+            headers=self._traced(jobs[0].traceparent),
             body=b"" if self.job_type.method == "GET" else body,
             secrets=self._secrets,
             webhook_id=f"msg_{jobs[0].id}{digest}",
             timeout=self.timeout,
             allow=self._allow,
         )
+
+    def _traced(self, traceparent: str | None) -> Mapping[str, str]:
+        """The headers, with the trace that the oldest job is part of."""
+        if traceparent is None or not well_formed(traceparent):
+            return self._headers
+        return {"traceparent": traceparent} | self._headers  # the configuration's own wins
 
     def _body(self, jobs: Sequence[Job]) -> bytes:
         lead, template = jobs[0], self.job_type.body

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import urlencode
 
-from worker import Answer, Context, Held, NoConnection, OutboundError, RefusedAddress, Request, TooLarge
+from worker import Answer, Context, Held, NoConnection, OutboundError, RefusedAddress, Request, TooLarge, secret
 
 SECONDS = 15.0  # of a call
 LISTED = 50  # messages of one number that are searched
@@ -174,6 +174,10 @@ def _sender() -> dict[str, str]:
 
 
 def _variable(name: str) -> str:
-    if value := os.environ.get(name):
-        return value
-    raise NotNow(f"{name} is not set")
+    try:
+        value = secret(name)
+    except ValueError as error:
+        raise NotNow(f"{name}: {error}") from None
+    if value is None:
+        raise NotNow(f"{name} is not set")
+    return value
