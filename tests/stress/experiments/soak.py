@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import asyncpg
 
+from tests.heart import until
 from tests.processes import Daemon
 from tests.stress.checker import violations
 from tests.stress.clocks import for_servers, shared
@@ -57,6 +58,8 @@ PRODUCE = """
       when n % 5 = 2 then 'in_line' else 'brief' end, jsonb_build_object('key', (random() * 60)::int, 'ms', n % 40))
     from generate_series(1, $1::int) n
 """
+PRODUCER = "soak-producer"
+END_PRODUCER = "select count(pg_terminate_backend(pid)) = 0 from pg_stat_activity where application_name = $1"
 WAITING = "select count(*) from worker.job_queue where queued or parked"
 # What belongs to jobs that are pruned has been judged.
 FORGET = [
@@ -197,7 +200,10 @@ async def _producing(soak: Soak) -> AsyncIterator[None]:
         while True:
             with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
                 if connection is None or connection.is_closed():
-                    connection = await asyncpg.connect(soak.place.dsn, timeout=5, command_timeout=10)
+                    name = {"application_name": PRODUCER}
+                    connection = await asyncpg.connect(
+                        soak.place.dsn, timeout=5, command_timeout=10, server_settings=name
+                    )
                 if await connection.fetchval(WAITING) < 10 * JOBS_A_SECOND * TIMES:
                     await connection.execute(PRODUCE, max(JOBS_A_SECOND * TIMES // 10, 1))
             await asyncio.sleep(0.1)
@@ -208,6 +214,8 @@ async def _producing(soak: Soak) -> AsyncIterator[None]:
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+        # What it was told last may commit late, and its jobs would be open when the checker looks.
+        await until(soak.place.connection, END_PRODUCER, PRODUCER)
 
 
 async def _judged(soak: Soak, report: Report) -> float:
