@@ -10,11 +10,13 @@ language sql stable set search_path = pg_catalog, pg_temp
 as $$ select (nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'sub')::uuid $$;
 comment on function auto_sync.me() is 'The user whose token the request carries (its `sub`), or null.';
 
-create or replace view auto_sync.job_queue with (security_barrier = true) as
+-- Casts, because only the queue's owner may build upon its types.
+drop view if exists auto_sync.job_queue;
+create view auto_sync.job_queue with (security_barrier = true) as
 select j.id,
        s.id as sync_id,
-       j.job_type,
-       j.scheduled_at,
+       j.job_type::text as job_type,
+       j.scheduled_at::timestamptz as scheduled_at,
        case j.status when 'pending' then 'pending' when 'running' then 'processing'
                      when 'completed' then 'processed' when 'failed' then 'processed' else 'skipped' end as status,
        j.created_at,

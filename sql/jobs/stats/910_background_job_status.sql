@@ -4,17 +4,19 @@
 --
 -- Writing works too: a row is an enqueue, a row whose payload has retryOf is a retry of that job.
 
-create or replace view club.background_job_status with (security_invoker = true) as
+-- Casts, because only the queue's owner may build upon its types.
+drop view if exists club.background_job_status;
+create view club.background_job_status with (security_invoker = true) as
 select j.id::text as id,
-       j.job_type,
-       j.payload as job_payload,
+       j.job_type::text as job_type,
+       j.payload::jsonb as job_payload,
        case j.status when 'pending' then 'queued' when 'running' then 'processing' when 'completed' then 'completed'
                      when 'skipped' then 'completed' else 'failed' end as status,
        j.started_at,
        j.finished_at as completed_at,
        greatest(j.attempt - 1, 0) as retry_count,
        case when j.priority < 100 then 2 else 1 end as priority,
-       j.tenant_id,
+       j.tenant_id::text as tenant_id,
        j.last_error as error_message,
        case when steps.total > 0 then jsonb_build_object(
            'total_functions', steps.total,

@@ -6,7 +6,7 @@ select r.sync_id,
        r.tenant_id,
        r.user_id,
        r.provider,
-       j.source,
+       j.source::text as source,  -- casts, because only the queue's owner may build upon its types
        sync.status_word(j.status) as status,
        case when j.finished_at is not null then j.status
             when j.status = 'running' then 'running'
@@ -32,7 +32,7 @@ select r.sync_id,
        case when d.finished_at is not null then sync.status_word(d.status) when d.id is not null then 'running'
             end as detection,
        j.priority::integer as priority,
-       j.correlation_id,
+       j.correlation_id::text as correlation_id,
        j.created_at,
        j.started_at,
        j.finished_at,

@@ -29,8 +29,8 @@ select j.id,
        r.sync_id,
        case j.status when 'pending' then 'pending' when 'running' then 'processing' when 'completed' then 'completed'
                      else 'failed' end as status,
-       j.priority,
-       j.payload,
+       j.priority::smallint as priority,
+       j.payload::jsonb as payload,
        j.finished_at as processed_at,
        j.created_at
   from sync.sync_runs as r
