@@ -85,7 +85,7 @@ class TestFilter:
             ("retry", {"status": "pending"}, "status is one of failed, cancelled"),
             ("cancel", {"status": "failed"}, "status is one of pending, running"),
             ("cancel", {"finish_reason": "timeout"}, 'no key "finish_reason"'),
-            ("retry", {"since": "yesterday's"}, "since is no time"),
+            ("retry", {"since": "soon"}, "since is no time"),
             ("retry", {"until": "2026-13-01"}, "until is no time"),
             ("retry", {"ids": []}, "ids are"),
             ("retry", {"ids": [1, "2"]}, "ids are"),

@@ -24,7 +24,7 @@ SEEN = """
     set auto_explain.log_min_duration = 0; set auto_explain.log_nested_statements = on;
     set auto_explain.log_analyze = on; set auto_explain.log_timing = off; set auto_explain.log_buffers = on;
     set auto_explain.log_format = json;
-    set auto_explain.log_level = notice; set client_min_messages = notice; set statement_timeout = '5s';
+    set auto_explain.log_level = notice; set client_min_messages = notice; set statement_timeout = '30s';
     set plan_cache_mode = {mode}
 """
 VERDICTS = """
