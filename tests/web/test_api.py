@@ -192,6 +192,16 @@ async def test_types_and_schedules(side, connection):
     assert (stats["daemons"], stats["trends"]) == ([], [])
 
 
+async def test_the_sums_are_the_same_for_all_who_ask_at_once(side, connection):
+    await connection.execute(
+        "insert into worker.trend (job_type, at, completed, waits, runs) values ('mail', worker.now(), 3,"
+        " array_fill(1, array[19]), array_fill(1, array[19]))"
+    )
+    asked = [(await side.get("/api/v1/stats?hours=1&minutes=5", READ)).json() for _ in range(3)]
+    assert [(each["job_type"], each["spans"][0]["completed"]) for each in asked[0]["trends"]] == [("mail", 3)]
+    assert [each["trends"] for each in asked] == [asked[0]["trends"]] * 3
+
+
 async def test_a_scope_is_not_another(side, connection):
     job = await enqueue(connection, "work")
     for key, method, path, body in (
