@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from types import SimpleNamespace
 
+import asyncpg
 import pytest
 
 from tests.heart import becomes, configured, enqueue, heart, row, until
@@ -120,6 +121,36 @@ async def test_beside_a_claim_none_is_made_for_more_than_there_is_room(dsn, tmp_
         await asyncio.sleep(0.1)
         assert claimer.poller.in_hand == 12
         assert await connection.fetchval(COUNT, "running") == 12
+
+
+async def test_without_room_for_a_whole_batch_the_second_claim_wakes_nobody(claimer):
+    rings = []
+    claimer.poller._bell.ring = lambda: rings.append("a look for nothing")
+    claimer.poller._flood.set()
+    await becomes(lambda: not claimer.poller._flood.is_set())
+    assert rings == []
+
+
+async def test_an_error_of_the_second_claim_is_counted_and_what_it_held_is_looked_for(
+    dsn, tmp_path, connection, monkeypatch
+):
+    monkeypatch.setattr(poller, "BATCH", 2)
+    async with claiming(dsn, tmp_path, concurrency=20) as claimer:
+        claim, failed = claimer.poller._queue.claim, []
+
+        async def breaks(n, types):
+            if asyncio.current_task() is not claimer.polling and not failed:
+                failed.append(1)
+                raise asyncpg.ConnectionDoesNotExistError("cut")
+            return await claim(n, types)
+
+        claimer.poller._queue.claim = breaks
+        claimer.gate.set()
+        await connection.execute("select worker.enqueue('work') from generate_series(1, 200)")
+        await until(connection, f"select ({COUNT}) = 200", "completed")
+    assert failed
+    counted = claimer.metrics.registry.get_sample_value("worker_database_errors_total", {"sqlstate_class": "08"})
+    assert counted == 1
 
 
 async def test_what_goes_wrong_in_the_second_claim_ends_the_loop_loudly(dsn, tmp_path, connection, monkeypatch):

@@ -4,7 +4,6 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Collection, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
@@ -69,8 +68,7 @@ class Poller:
         self.in_hand = 0  # jobs claimed and not yet settled, a coalesced call as one
         self.begun = Onset()
         self._answers, self._flood = Onset(), asyncio.Event()
-        self._changed = asyncio.Event()
-        self._gate = asyncio.Event()
+        self._changed, self._gate = asyncio.Event(), asyncio.Event()
         self._gate.set()
         metrics.running.set_function(lambda: self.in_hand)
         self.looked_at = time.monotonic()
@@ -114,10 +112,13 @@ class Poller:
         while True:
             await self._flood.wait()
             self._flood.clear()
-            with suppress(*DATABASE_ERRORS):  # the claims of the other lane meet them as well, and say so
-                types = self._others() if self._names else None
-                while self._gate.is_set() and self._room() >= BATCH <= len((await self._claim(BATCH, types)).jobs):
-                    pass
+            if not self._gate.is_set() or self._room() < BATCH:
+                continue
+            try:
+                if len((await self._claim(BATCH, self._others() if self._names else None)).jobs) >= BATCH:
+                    self._flood.set()
+            except DATABASE_ERRORS as error:  # which the other lane meets as well, and says so
+                self._metrics.database_error(error)
             self._bell.ring()  # what this one held on its way, the other one passed over
 
     async def look(self, room: int) -> Claimed:
