@@ -145,8 +145,8 @@ class Heard:
 
             return said
 
-        untold = lambda chores: None  # noqa: E731, comes with each beat
-        return Events(note("stops"), note("fenced"), note("confirmed"), note("suspect"), untold, note("dead"))
+        names = ("stops", "fenced", "confirmed", "suspect", "chores", "dead")
+        return Events(*map(note, names))
 
     async def wait(self, name: str) -> tuple[Any, ...]:
         """The first event of this name, now or later."""

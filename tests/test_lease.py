@@ -64,6 +64,17 @@ async def test_without_a_confirmed_beat_it_fences_itself_and_comes_back(dsn, con
         assert await connection.fetchval("select count(*) from worker.backend where process_id = $1", me) == 1
 
 
+async def test_it_tells_of_chores_only_when_there_are_some(dsn, connection):
+    """Each word wakes a loop that may have nothing to do."""
+    async with leased(dsn) as (lease, heard):
+        first = await beat_at(connection, lease.me)
+        await until(connection, "select beat_at > $2 from worker.process where id = $1", lease.me, first)
+        assert heard.said == []
+        await connection.execute("""select worker.declare('[{"name": "work"}]')""")
+        await enqueue(connection)
+        assert (await heard.wait("chores"))[1].due is not None
+
+
 async def test_a_lost_session_alone_fences_nobody(dsn, connection):
     async with leased(dsn, terms(fence=10.0, missing=11.0, lease=20.0)) as (lease, heard):
         for _ in range(3):

@@ -67,6 +67,7 @@ async def test_a_late_loop_names_who_ran():
 async def test_it_looks_at_the_clock_for_ever_and_forgets_who_ended(monkeypatch, running):
     monkeypatch.setattr(pulse, "TICK", 0.001)
     monkeypatch.setattr(pulse, "IDLE_TICK", 0.001)
+    monkeypatch.setattr(pulse, "STILL_TICK", 0.001)
     metrics = Metrics()
     beats: list[int] = []
     measured = Pulse(metrics, lambda: running, {"ended"}, lambda: beats.append(1))
@@ -78,6 +79,24 @@ async def test_it_looks_at_the_clock_for_ever_and_forgets_who_ended(monkeypatch,
         await asyncio.gather(task, return_exceptions=True)
     assert lag(metrics, "count") >= 3
     assert measured.types() == sorted(running)
+
+
+async def test_where_nothing_is_in_hand_it_looks_seldom_once_what_ended_is_summed_up():
+    waits, ended = [], {"ended"}
+    measured = Pulse(Metrics(), set, ended, lambda: ended.update(["late"] if len(waits) == 2 else []))
+
+    async def waited(seconds):
+        waits.append(seconds)
+        await asyncio.sleep(0)
+        return 0.0
+
+    measured._idle = waited
+    task = asyncio.create_task(measured.run())
+    await becomes(lambda: len(waits) >= 4)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    # The second look saw that something had ended meanwhile, so the third comes soon again.
+    assert waits[:4] == [pulse.IDLE_TICK, pulse.STILL_TICK, pulse.IDLE_TICK, pulse.STILL_TICK]
 
 
 async def test_the_first_job_after_a_rest_is_named_when_it_blocks_at_once(monkeypatch):
