@@ -8,7 +8,7 @@ import pytest
 import structlog
 
 from tests.heart import becomes, enqueue, heart
-from worker import health, migrations
+from worker import health, migrating
 from worker.health import Gauges, tell_profile
 from worker.listener import Listener
 from worker.metrics import Metrics
@@ -110,11 +110,11 @@ async def test_the_schema_is_looked_at_again(parts, connection):
 
 async def test_while_somebody_migrates_the_schema_is_not_judged(dsn, parts, connection):
     gauges = Gauges(parts.queue, parts.database.control, Metrics())
-    await connection.execute("select pg_advisory_lock($1)", migrations.LOCK)
+    await connection.execute("select pg_advisory_lock($1)", migrating.LOCK)
     await connection.execute("insert into worker.migration (name, digest) values ('migrations/9000_more.sql', 'x')")
     await gauges.check_schema()
     assert gauges.schema_fits
-    await connection.execute("select pg_advisory_unlock($1)", migrations.LOCK)
+    await connection.execute("select pg_advisory_unlock($1)", migrating.LOCK)
     with structlog.testing.capture_logs():
         await gauges.check_schema()
     assert not gauges.schema_fits

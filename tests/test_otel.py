@@ -1,8 +1,6 @@
 """Spans of attempts, steps and calls, as OpenTelemetry's own SDK keeps them; and nothing at all without it."""
 
 import json
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -10,14 +8,11 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
-from structlog.testing import capture_logs
 
-from tests.heart import configured, daemon, enqueue, row, until
-from tests.support import ROOT
-from worker import service, traceparent, tracing
+from tests.heart import becomes, configured, daemon, enqueue, row, until
+from worker import breaker, service, traceparent
 from worker.demo.receiver import Call, Receiver, Reply
-from worker.otel import Spans
-from worker.traces import Traces
+from worker.otel import OpenTelemetry
 
 REMOTE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 TRACE = 0x0AF7651916CD43DD8448EB211C80319C
@@ -50,7 +45,7 @@ class Kept:
         self.exporter = InMemorySpanExporter()
         self.provider = TracerProvider()
         self.provider.add_span_processor(SimpleSpanProcessor(self.exporter))
-        self.spans = Spans(self.provider.get_tracer("test"), self.provider)
+        self.spans = OpenTelemetry(self.provider.get_tracer("test"), self.provider)
 
     def named(self, name: str) -> ReadableSpan:
         (found,) = [span for span in self.exporter.get_finished_spans() if span.name == name]
@@ -169,6 +164,22 @@ async def test_errors_show_in_spans_and_secrets_payloads_and_rows_do_not(
     assert [word for word in ("canary", "told?", "DETAIL") if word in shown] == []
 
 
+async def test_a_call_that_is_held_back_is_no_span(tmp_path, dsn, connection, kept, monkeypatch) -> None:
+    monkeypatch.setattr(breaker, "FAILURES", 1)
+    monkeypatch.setattr(breaker, "FAILING_SECONDS", 0.0)
+
+    def kinds() -> list[SpanKind]:
+        return sorted((span.kind for span in kept.exporter.get_finished_spans()), key=lambda kind: kind.name)
+
+    dead = '[job.dead]\nhttp = "http://127.0.0.1:1/"\nretry = { max_attempts = 1 }'
+    async with daemon(configured(tmp_path, dsn, dead)):
+        await enqueue(connection, "dead")
+        await finish(connection, 1)
+        await enqueue(connection, "dead")
+        await becomes(lambda: kinds().count(SpanKind.CONSUMER) == 2)
+    assert kinds() == [SpanKind.CLIENT, SpanKind.CONSUMER, SpanKind.CONSUMER]
+
+
 async def test_a_job_without_a_sound_traceparent_begins_a_trace(tmp_path, dsn, connection, kept, receiver) -> None:
     forged = ["00-" + "0" * 32 + "-b7ad6b7169203331-01", "ff" + REMOTE[2:], "x" * 200, "é\r\nX: y", REMOTE + "\n"]
     async with daemon(configured(tmp_path, dsn, '[job.child]\npython = "tests.traced_jobs:child"')):
@@ -197,63 +208,3 @@ def test_a_producers_span_gives_its_traceparent(kept) -> None:
     assert traceparent() is None
     with kept.provider.get_tracer("test").start_as_current_span("produce") as span:
         assert traceparent() == header(span)
-
-
-@pytest.mark.parametrize(
-    ("environ", "wanted"),
-    [
-        ({}, False),
-        ({"OTEL_SERVICE_NAME": "x"}, False),
-        ({"OTEL_TRACES_EXPORTER": "console"}, True),
-        ({"OTEL_TRACES_EXPORTER": "none", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://h"}, False),
-        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://h"}, True),
-        ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://h"}, True),
-        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://h", "OTEL_SDK_DISABLED": "TRUE"}, False),
-    ],
-)
-def test_only_the_standard_variables_ask_for_traces(environ: dict[str, str], wanted: bool) -> None:
-    assert tracing.wanted(environ) is wanted
-
-
-def test_what_is_asked_for_and_not_there_is_a_warning_and_no_more() -> None:
-    with capture_logs() as logs:
-        made = tracing.traces("test", "0", {"OTEL_TRACES_EXPORTER": "carrier_pigeon"})
-    assert type(made) is Traces
-    assert [line["event"] for line in logs] == ["config.warning"]
-    assert "no exporter carrier_pigeon is installed; pip install 'job-queue-worker[otel]'" in logs[0]["warning"]
-
-
-def run(code: str, **environ: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, env=environ, check=True, capture_output=True, text=True, timeout=60
-    )
-    return done.stdout
-
-
-def test_nothing_is_imported_unless_it_is_asked_for() -> None:
-    code = "import sys, worker.service as s; s.traces('t', '0'); print('opentelemetry.sdk' in sys.modules)"
-    assert run(code) == "False\n"
-    assert run(code, OTEL_TRACES_EXPORTER="console") == "True\n"
-
-
-CONSOLE = """
-import asyncio
-from worker.tracing import traces
-made = traces("test", "1.2.3")
-async def handler(context): return None
-from tests.heart import job
-from worker.context import Context
-async def main():
-    await made.handlers({"work": handler})["work"](Context([job()], {}, None, None))
-    await made.close()
-asyncio.run(main())
-"""
-
-
-def test_the_sdks_own_variables_configure_it() -> None:
-    span = json.loads(run(CONSOLE, OTEL_TRACES_EXPORTER="console"))
-    resource = span["resource"]["attributes"]
-    assert (span["name"], resource["service.name"]) == ("work", "job-queue-worker")
-    assert (resource["service.version"], resource["deployment.environment.name"]) == ("1.2.3", "test")
-    span = json.loads(run(CONSOLE, OTEL_TRACES_EXPORTER="console", OTEL_SERVICE_NAME="club"))
-    assert span["resource"]["attributes"]["service.name"] == "club"

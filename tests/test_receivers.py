@@ -48,7 +48,6 @@ def test_the_example_for_fastapi_is_python():
 @pytest.fixture
 def example(monkeypatch):
     """The module, with a cache that cannot let go of `stuck`."""
-    pytest.importorskip("fastapi")
     monkeypatch.setenv("INTERNAL_API_KEY", "k")
     spec = util.spec_from_file_location("fastapi_receiver", EXAMPLE)
     module = util.module_from_spec(spec)

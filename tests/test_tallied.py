@@ -6,6 +6,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from worker import tallied as module
+from worker.outcome import Outcome
 from worker.series import COUNTED
 from worker.tallied import Tallied
 
@@ -51,6 +52,16 @@ def finished(job_type: str, value: float = 1.0, outcome: str = "completed") -> R
 )
 def test_labels_are_what_is_declared(series: str, labels: dict[str, str], found: tuple[str, ...]) -> None:
     assert values(shown([(series, labels, 7.0)]), series)[found] == 7
+
+
+# Of the module's own: other tests make outcomes of theirs.
+OUTCOMES = [each for each in Outcome.__subclasses__() if each.__module__ == Outcome.__module__]
+
+
+@pytest.mark.parametrize("outcome", OUTCOMES)
+def test_every_outcome_has_a_label(outcome: type[Outcome]) -> None:
+    named = outcome.__name__.lower()
+    assert values(shown([finished("a", 7.0, named)]), FINISHED)["a", named] == 7
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from prometheus_client import CollectorRegistry, Gauge, Info
 from worker import migrations
 from worker.connection import Connection, connect
 from worker.database import DATABASE_ERRORS, is_transient
+from worker.migrating import LOCK_SECONDS
 from worker.queue_gauges import NOTHING, QueueGauges
 from worker.series import OTHER
 from worker.stop import Stop, beside, first
@@ -97,7 +98,7 @@ class Exporter:
             self._connection = await connect(self._url, "exporter", statement_timeout=str(int(SAMPLE_SECONDS * 1000)))
             self._connection.add_termination_listener(self._ended)
             if not self._begun:
-                await migrations.verify(self._connection, migrations.LOCK_SECONDS)
+                await migrations.verify(self._connection, LOCK_SECONDS)
         found: dict[str, Any] = orjson.loads(await self._connection.fetchval("select worker.exported()"))
         return found
 

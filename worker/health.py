@@ -12,6 +12,7 @@ from worker.errors import SchemaError
 from worker.job_queue import JobQueue, profile
 from worker.listener import Listener
 from worker.metrics import Metrics
+from worker.migrating import under_way
 from worker.way import Pooler
 
 SAMPLE_EVERY = 5.0
@@ -62,7 +63,7 @@ class Gauges:
                 try:
                     await migrations.verify(connection)
                 except SchemaError:
-                    if await migrations.under_way(connection):
+                    if await under_way(connection):
                         return
                     raise
         except SchemaError as error:

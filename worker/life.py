@@ -19,6 +19,7 @@ from worker.errors import ProcessDead
 from worker.job_queue import JobQueue
 from worker.lease import Events, Lease, Terms
 from worker.metrics import Metrics
+from worker.migrating import LOCK_SECONDS
 from worker.parts import Parts
 from worker.poller import Poller
 from worker.pulse import Readiness
@@ -159,7 +160,7 @@ class Life:
     async def _check_schema(self) -> None:
         connection = await connect(self._ways[0], "start", statement_timeout="30s")
         try:
-            await migrations.verify(connection, migrations.LOCK_SECONDS)
+            await migrations.verify(connection, LOCK_SECONDS)
         finally:
             await connection.close(timeout=5)
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from importlib.metadata import entry_points
+from threading import Thread
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -28,7 +29,7 @@ from worker.job import Job
 from worker.log import register_secrets, safe
 from worker.outbound import Answer, Request
 from worker.outcome import Completed, Failed, Outcome, Retried, message
-from worker.report import without_payload
+from worker.report import without_payload, word
 from worker.step import Watch
 from worker.trace_context import traceparent, well_formed
 from worker.traces import Traces
@@ -41,8 +42,8 @@ _PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL
 _propagator = TraceContextTextMapPropagator()
 
 
-class Spans(Traces):
-    """Makes spans with a tracer; `provider` is flushed at the end, where it is ours."""
+class OpenTelemetry(Traces):
+    """Makes spans with a tracer; `provider` is flushed at the end."""
 
     def __init__(self, tracer: Tracer, provider: TracerProvider | None = None) -> None:
         self._tracer = tracer
@@ -58,10 +59,14 @@ class Spans(Traces):
         return _TracedWatch(self._tracer, watch)
 
     async def close(self) -> None:
-        if self._provider is not None:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(CLOSE_SECONDS + 1):
-                    await asyncio.to_thread(self._provider.force_flush, int(CLOSE_SECONDS * 1000))
+        if self._provider is None:
+            return
+        flushed = asyncio.Event()
+        # The SDK heeds no timeout of a flush, and for a thread of the loop's own its end would wait, for minutes.
+        Thread(target=_flush, args=(self._provider, asyncio.get_running_loop(), flushed), daemon=True).start()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await flushed.wait()
 
     def _traced(self, handler: Handler) -> Handler:
         async def traced(context: Context) -> Any:
@@ -130,8 +135,8 @@ class _TracedWatch(Watch):
         self._watch.database_error(error)
 
 
-def spans(environ: Mapping[str, str], environment: str, version: str) -> Spans:
-    """Spans by the provider that somebody set for this process, else by one made of the standard OTEL_ variables.
+def configured(environ: Mapping[str, str], environment: str, version: str) -> OpenTelemetry:
+    """By the provider that somebody set for this process, else by one made of the standard OTEL_ variables.
 
     Args:
         environment: of the configuration; `version`: of this release.
@@ -141,14 +146,24 @@ def spans(environ: Mapping[str, str], environment: str, version: str) -> Spans:
     """
     given = trace.get_tracer_provider()
     if isinstance(given, TracerProvider):
-        return Spans(given.get_tracer("worker", version), given)
+        return OpenTelemetry(given.get_tracer("worker", version), given)
     for variable in _HEADERS:
         register_secrets(pair.partition("=")[2].strip() for pair in environ.get(variable, "").split(","))
-    provider = TracerProvider(resource=_resource(environ, environment, version))
+    resource = _resource(environ, environment, version)
+    # Flushed by `close`; at the exit of the process it would wait for a collector once more, for half a minute.
+    provider = TracerProvider(resource=resource, shutdown_on_exit=False)
     for exporter in _exporters(environ):
         provider.add_span_processor(BatchSpanProcessor(exporter))
     trace.set_tracer_provider(provider)
-    return Spans(provider.get_tracer("worker", version), provider)
+    return OpenTelemetry(provider.get_tracer("worker", version), provider)
+
+
+def _flush(provider: TracerProvider, loop: asyncio.AbstractEventLoop, flushed: asyncio.Event) -> None:
+    try:
+        provider.force_flush()
+    finally:
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(flushed.set)
 
 
 def _resource(environ: Mapping[str, str], environment: str, version: str) -> Resource:
@@ -215,9 +230,7 @@ def _carrying(request: Request) -> Request:
 
 def _end(span: Span, came: Any) -> None:
     outcome = came[0] if isinstance(came, list) and came and isinstance(came[0], Outcome) else came
-    span.set_attribute(
-        "worker.job.outcome", type(outcome if isinstance(outcome, Outcome) else Completed()).__name__.lower()
-    )
+    span.set_attribute("worker.job.outcome", word(outcome if isinstance(outcome, Outcome) else Completed()))
     if isinstance(outcome, Failed | Retried):
         _say(span, "", outcome.error, call=True)
 

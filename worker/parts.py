@@ -85,7 +85,7 @@ class Parts:
         self.reporter = Reporter(metrics, types, config.worker.log_slow)
         self._traces = traces or Traces()
         self._watch = self._traces.watch(self.reporter)
-        self._calls = self._traces.sender(Breakers(self.outbound, self.reporter.breaker))
+        self._calls = Breakers(self._traces.sender(self.outbound), self.reporter.breaker)
         self.timetable = Timetable(database.control, schedules)
         self.schedules = Schedules(self.timetable, database.ways[1], config.database.search_path, metrics)
         self.gauges = Gauges(self.queue, database.control, metrics)

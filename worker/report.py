@@ -56,9 +56,9 @@ class Reporter(Watch):
         """One attempt is over: `status` is what the row got, None when the claim was lost."""
         if status is None:
             self._metrics.lost_claims.inc()
-            _log.warning("job.lost_claim", outcome=_word(outcome), **job_fields(job))
+            _log.warning("job.lost_claim", outcome=word(outcome), **job_fields(job))
             return
-        finished, duration, wait = self._series(job.job_type, _word(outcome))
+        finished, duration, wait = self._series(job.job_type, word(outcome))
         finished.inc()
         duration.observe(seconds)
         wait.observe(max(job.waited, 0.0))
@@ -140,7 +140,7 @@ class Reporter(Watch):
             case Snoozed():
                 _log.info("job.snoozed", again_in=outcome.delay, **fields)
             case _:
-                _log.info("job.finished", outcome=_word(outcome), **fields)
+                _log.info("job.finished", outcome=word(outcome), **fields)
 
     def _shown(self, job: Job, error: str) -> str:
         """An error as the log has it; what may hold a payload is on the row alone."""
@@ -152,5 +152,6 @@ def without_payload(error: str, call: bool) -> str:
     return _DETAIL.sub("", _WORDS.sub("", error) if call else error)
 
 
-def _word(outcome: Outcome) -> str:
+def word(outcome: Outcome) -> str:
+    """What an outcome is called in labels, logs and spans."""
     return type(outcome).__name__.lower()

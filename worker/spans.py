@@ -9,6 +9,15 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 
+def heaped(bounds: Iterable[float], counts: Iterable[float]) -> list[tuple[str, float]]:
+    """Buckets as they are shown: each with all below it. `counts` has one more than `bounds`, for what is above all."""
+    below, told = 0.0, []
+    for bound, count in zip((*bounds, float("inf")), counts, strict=True):
+        below += count
+        told.append((floatToGoString(bound), below))  # type: ignore[no-untyped-call]
+    return told
+
+
 class Span:
     """One series; written to by the event loop's thread alone.
 
@@ -30,11 +39,7 @@ class Span:
 
     def buckets(self) -> list[tuple[str, float]]:
         """How many were at most so long, by bound."""
-        below, told = 0, []
-        for bound, count in zip((*self._bounds, float("inf")), self._counts, strict=True):
-            below += count
-            told.append((floatToGoString(bound), float(below)))  # type: ignore[no-untyped-call]
-        return told
+        return heaped(self._bounds, self._counts)
 
     @property
     def sum(self) -> float:

@@ -8,10 +8,10 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
-from prometheus_client.utils import floatToGoString
 
 from worker.metrics import TROUBLE, Metrics
 from worker.series import COUNTED, OTHER, Counted
+from worker.spans import heaped
 
 MOST = 245  # series that name a type, a step or a schedule; all others together are some sixty
 
@@ -133,18 +133,10 @@ def _families(cells: Mapping[Key, _Cell]) -> list[Metric]:
     for (name, labels), cell in cells.items():
         family = families[name]
         if isinstance(family, HistogramMetricFamily):
-            family.add_metric(labels, _buckets(COUNTED[name].bounds or (), cell.counts), cell.sum)
+            family.add_metric(labels, heaped(COUNTED[name].bounds or (), cell.counts), cell.sum)
         elif isinstance(family, CounterMetricFamily):
             family.add_metric(labels, cell.sum)
     return list(families.values())
-
-
-def _buckets(bounds: Iterable[float], counts: Iterable[float]) -> list[tuple[str, float]]:
-    below, told = 0.0, []
-    for bound, count in zip((*bounds, float("inf")), counts, strict=True):
-        below += count
-        told.append((floatToGoString(bound), below))  # type: ignore[no-untyped-call]
-    return told
 
 
 def _family(name: str) -> Metric:

@@ -25,9 +25,9 @@ def traces(environment: str, version: str, environ: Mapping[str, str] = os.envir
     if not wanted(environ):
         return Traces()
     try:
-        from worker.otel import spans  # a tenth of a second, for those who trace
+        from worker.otel import configured  # a tenth of a second, for those who trace
 
-        return spans(environ, environment, version)
+        return configured(environ, environment, version)
     except (ImportError, LookupError) as error:
         cure = "pip install 'job-queue-worker[otel]'"
         _log.warning("config.warning", warning=f"OTEL_ variables ask for traces, and there are none: {error}; {cure}")
