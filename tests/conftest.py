@@ -6,7 +6,7 @@ one after the other, and by nobody else. With DATABASE_URL there is one cluster 
 
 import os
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -78,16 +78,21 @@ def prefix_of(wanted: str) -> Path:
     return found
 
 
-@pytest.fixture(scope="session")
-def cluster() -> Iterator[Embedded | Given]:
-    """This test process's own server."""
+def served(settings: Mapping[str, str]) -> Iterator[Embedded | Given]:
+    """A server that is set so, or the one that was given."""
     if url := os.environ.get("DATABASE_URL"):
         yield Given(url)
         return
     with server_folder(brief=True) as folder:
-        server = start(folder, settings=SETTINGS, die_with_parent=True)
+        server = start(folder, settings=settings, die_with_parent=True)
         yield server
         server.stop("immediate")
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Embedded | Given]:
+    """This test process's own server."""
+    yield from served(SETTINGS)
 
 
 @pytest.fixture(scope="session")

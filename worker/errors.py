@@ -5,6 +5,7 @@ WorkerError
 ├── GraphError             the steps of one job type do not form a graph; carries all faults at once
 ├── DeclarationError       a declared SQL function or Python target is missing or has other arguments
 ├── SchemaError            the database's schema is too old, too new or edited after it was applied
+├── SchemaBusy             another session keeps it from being changed; at migrations only
 ├── EmbeddedError          the private Postgres could not be started or stopped
 ├── DatabaseUnreachable    no connection within the time given
 ├── ProcessDead            this process was declared dead by another; it must come back under a new id
@@ -57,6 +58,10 @@ class DeclarationError(Faults):
 
 class SchemaError(WorkerError):
     """The schema in the database does not fit this release."""
+
+
+class SchemaBusy(WorkerError):
+    """Another session keeps the schema from being changed."""
 
 
 class EmbeddedError(WorkerError):

@@ -1,8 +1,7 @@
 """The files of sql/ applied to a database: numbered ones once, functions whenever their text changed.
 
 Each numbered file is one transaction. All function files are one transaction together, so that a reader never meets
-half of them. Two migrations at once wait for each other by polling: a session that waits inside
-`pg_advisory_lock()` holds a snapshot, and an index built concurrently by the other would wait for it for ever.
+half of them.
 
 A schema may be of a later edition than this release and still serve it (functions/05_edition.sql): so daemons of two
 releases work side by side, and the older one may come back.
@@ -12,22 +11,16 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Callable, Iterable
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import asyncpg
 import tenacity
 
 from worker import edition
-from worker.errors import SchemaError
+from worker.errors import SchemaBusy, SchemaError
+from worker.migrating import LOCK_SECONDS, alone, under_way
 
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-LOCK = 0x776F726B6572  # "worker", the migration lock's key in the database's advisory locks
-LOCK_SECONDS = 60.0
 LOOK_SECONDS = 0.2
 FILE_SECONDS = 300.0
 
@@ -79,10 +72,11 @@ async def migrate(dsn: str, progress: Callable[[str], None] = lambda line: None,
     Raises:
         SchemaError: a file failed (named with line and SQLSTATE), an applied file was edited, or the schema is later
             and does not serve this release.
+        SchemaBusy: another session is in the way, and stays there.
     """
     connection = await asyncpg.connect(dsn, timeout=10, command_timeout=FILE_SECONDS)
     try:
-        async with _locked(connection):
+        async with alone(connection):
             return await _apply_pending(connection, progress, again)
     finally:
         await connection.close(timeout=5)
@@ -126,11 +120,6 @@ async def pending(connection: asyncpg.Connection, again: bool = False) -> list[S
 async def later(connection: asyncpg.Connection) -> bool:
     """Whether the schema is of a later edition than this release; raises SchemaError when it does not serve it."""
     return (await edition.found(connection)).follows(ours())
-
-
-async def under_way(connection: asyncpg.Connection) -> bool:
-    """Whether somebody migrates at this moment."""
-    return not await connection.fetchval("select pg_try_advisory_xact_lock_shared($1)", LOCK)
 
 
 async def install(connection: asyncpg.Connection, system: str) -> list[str]:
@@ -183,7 +172,7 @@ async def _replace_functions(connection: asyncpg.Connection) -> None:
             with attempt:
                 await _replace_functions_once(connection)
     except asyncpg.LockNotAvailableError:
-        raise SchemaError("somebody's open transaction keeps worker.job_queue locked; end it and repeat") from None
+        raise SchemaBusy("somebody's open transaction keeps worker.job_queue locked; end it and repeat") from None
 
 
 async def _replace_functions_once(connection: asyncpg.Connection) -> None:
@@ -235,15 +224,3 @@ async def _execute(connection: asyncpg.Connection, file: SqlFile) -> None:
 def _line(file: SqlFile, error: asyncpg.PostgresError) -> str:
     position = getattr(error, "position", None)
     return f":{file.text[: int(position) - 1].count(chr(10)) + 1}" if position else ""
-
-
-@asynccontextmanager
-async def _locked(connection: asyncpg.Connection) -> "AsyncIterator[None]":
-    async with asyncio.timeout(LOCK_SECONDS):
-        # The holder is another process, so there is no event to wait for.
-        while not await connection.fetchval("select pg_try_advisory_lock($1)", LOCK):  # noqa: ASYNC110
-            await asyncio.sleep(0.1)
-    try:
-        yield
-    finally:
-        await connection.execute("select pg_advisory_unlock($1)", LOCK)

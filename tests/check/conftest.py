@@ -1,6 +1,9 @@
-"""A server that is set as one should be, which the one of the other tests is not: it forgets on purpose."""
+"""A server that is set as one should be, which the one of the other tests is not: it forgets on purpose.
 
-import os
+What lasts a session and stands upon the server is defined anew here: a fixture of tests/conftest.py would be made once,
+upon whichever server came first.
+"""
+
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -10,10 +13,9 @@ import pytest
 
 from tests.check.ward import JOBS, Ward
 from tests.cli.support import Cli
-from tests.conftest import Given
+from tests.conftest import Given, served
 from tests.heart import write_config
-from tests.support import server_folder
-from worker.embedded import Embedded, start
+from worker.embedded import Embedded
 
 SETTINGS = {"max_prepared_transactions": "5", "max_connections": "60", "autovacuum_naptime": "1h"}
 ROLES = ("anon", "authenticated", "authenticator")
@@ -22,13 +24,7 @@ ROLES = ("anon", "authenticated", "authenticator")
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Embedded | Given]:
     """The server of these tests."""
-    if url := os.environ.get("DATABASE_URL"):
-        yield Given(url)
-        return
-    with server_folder(brief=True) as folder:
-        server = start(folder, settings=SETTINGS, die_with_parent=True)
-        yield server
-        server.stop("immediate")
+    yield from served(SETTINGS)
 
 
 @pytest.fixture(scope="session")

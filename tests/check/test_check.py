@@ -197,6 +197,16 @@ class TestSystems:
         )
         assert [each.code for each in bad(await ward.look())] == ["systems.failing"]
 
+    @pytest.mark.parametrize("row", ["'error', 'no bread', 'bake'", "'ok', null, null", "null, 'no bread', null"])
+    async def test_one_that_says_what_is_no_finding_is_told(self, ward: Ward, row: str) -> None:
+        await ward.execute(
+            self.SYSTEM,
+            "create or replace function shop.check() returns table (level text, said text, cure text)"
+            f" language sql as $$ values ({row}) $$",
+        )
+        (found,) = bad(await ward.look())
+        assert (found.code, "shop.check()" in found.said) == ("systems.failing", True)
+
     async def test_one_of_a_stranger_is_not(self, ward: Ward) -> None:
         await ward.execute(self.SYSTEM, "alter function shop.check() owner to authenticated")
         assert [each for each in await ward.look() if each.subject == "shop"] == []

@@ -14,7 +14,7 @@ import structlog
 
 from tests.cli.support import Cli
 from tests.support import ROOT
-from worker import log
+from worker import log, migrating
 from worker.cli import exits, reach
 from worker.cli.app import app
 from worker.cli.verdict import _ADDRESS, _CURES, _NO_TLS, judge, located, logged
@@ -51,6 +51,15 @@ async def test_unreachable_says_where_and_why(cli: Cli, monkeypatch: pytest.Monk
     assert answer.code == 4
     assert reason in answer.err
     assert "no answer" not in answer.err
+    assert "geheim" not in answer.err
+
+
+@pytest.mark.parametrize("verb", ["jobs", "migrate", "exporter", "run"])
+async def test_a_port_that_is_none_is_an_error_of_the_configuration(cli: Cli, verb: str) -> None:
+    cli.dsn = "postgresql://u:geheim@/x?host=127.0.0.1&port=x"
+    answer = await cli(verb)
+    assert (answer.code, answer.out) == (2, "")
+    assert "DATABASE_URL: database.url: is no address" in answer.err
     assert "geheim" not in answer.err
 
 
@@ -133,6 +142,16 @@ def test_migrating_as_nobody_in_particular_names_the_cure() -> None:
     code, text = judge(error)
     assert code == 2
     assert "docs/security.md" in text
+
+
+async def test_who_keeps_a_migration_waiting_is_named(
+    cli: Cli, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await connection.execute("select pg_advisory_lock($1)", migrating.LOCK)
+    monkeypatch.setattr(migrating, "LOCK_SECONDS", 0.1)
+    answer = await cli("migrate")
+    assert (answer.code, answer.out) == (2, "")
+    assert f"pid {connection.get_server_pid()} of the server, user " in answer.err
 
 
 async def test_no_schema(cli: Cli, connection: asyncpg.Connection) -> None:

@@ -227,7 +227,9 @@ def test_what_is_required(tmp_path: Path) -> None:
 )
 def test_a_bare_character_in_the_password_is_told_with_its_cure(tmp_path: Path, password: str) -> None:
     url = f"postgresql://u:{password}@db.test:5432/x"
-    cure = "database.url: is no address: percent-encode characters such as / # ? [ ] in the password; ports are digits"
+    cure = (
+        "database.url: is no address: percent-encode characters such as / # ? [ ] in the password; ports are 1 to 65535"
+    )
     assert faults(tmp_path, "", {"DATABASE_URL": url}) == [f"environment DATABASE_URL: {cure}"]
     text = f'[database]\nurl = "postgresql://u@h/x"\ndirect_url = "{url}"'
     (fault,) = faults(tmp_path, text, {})
@@ -236,11 +238,23 @@ def test_a_bare_character_in_the_password_is_told_with_its_cure(tmp_path: Path, 
 
 
 @pytest.mark.parametrize(
+    "place",
+    ["h:x/d", "h:99999/d", "h:0/d", "h:/d", "h1:1,h2:x/d", "h1,,h2/d", "h/d?port=x", "h1,h2/d?port=1,x",
+     "h/d?port=65536", "h/d?port=", "/d?host=a,,b", "h/d?sslmode", "h/d?a=1&&b=2"],
+)  # fmt: skip
+def test_an_address_that_the_driver_stumbles_over_is_refused_before(tmp_path: Path, place: str) -> None:
+    (fault,) = faults(tmp_path, "", {"DATABASE_URL": f"postgresql://u:geheim@{place}"})
+    assert fault.startswith("environment DATABASE_URL: database.url: is no address: ")
+    assert "geheim" not in fault
+
+
+@pytest.mark.parametrize(
     "url",
     [
         "postgresql://u:p%2Fq@h/d", "postgresql://u:p:q@r@h:5432/d", "postgresql:///d?host=/run&user=a@b",
         "postgresql://h1:5432,h2:5433/d?target_session_attrs=read-write", "postgresql://[::1]:5432/d",
         "postgresql://%2Frun%2Fpg/d", "postgres://", "postgresql://h:5432?user=a@b", "postgresql://u:p@h/d?x=a@b",
+        "postgresql:///d?host=/a,/b&port=1,65535", "postgresql://h/d?x=",
     ],
 )  # fmt: skip
 def test_addresses_of_every_kind_are_taken(tmp_path: Path, url: str) -> None:

@@ -12,9 +12,9 @@ import asyncpg
 import pytest
 
 from tests.support import ROOT
-from worker import migrations
+from worker import migrating, migrations
 from worker.embedded import Embedded
-from worker.errors import SchemaError
+from worker.errors import SchemaBusy, SchemaError
 from worker.migrations import files, install, migrate, verify
 
 
@@ -91,12 +91,24 @@ class TestMigrate:
     async def test_waits_for_another_that_is_at_it_but_not_for_ever(
         self, dsn: str, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        await connection.execute("select pg_advisory_lock($1)", migrations.LOCK)
-        monkeypatch.setattr(migrations, "LOCK_SECONDS", 0.2)
-        with pytest.raises(TimeoutError):
+        await connection.execute("select pg_advisory_lock($1)", migrating.LOCK)
+        monkeypatch.setattr(migrating, "LOCK_SECONDS", 0.2)
+        pid, login = connection.get_server_pid(), await connection.fetchval("select current_user")
+        expected = rf"pid {pid} of the server, user {login}, .*; let it end, .*`select pg_terminate_backend\({pid}\);`"
+        with pytest.raises(SchemaBusy, match=expected):
             await migrate(dsn)
-        await connection.execute("select pg_advisory_unlock($1)", migrations.LOCK)
+        await connection.execute("select pg_advisory_unlock($1)", migrating.LOCK)
         assert await migrate(dsn) == []
+
+    async def test_a_queue_that_stays_locked_is_told(
+        self, dsn: str, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(migrations, "LOCK_SECONDS", 0.2)
+        async with connection.transaction():
+            await connection.execute("lock table worker.job_queue in access share mode")
+            with pytest.raises(SchemaBusy, match=r"open transaction keeps worker\.job_queue locked"):
+                await migrate(dsn, again=True)
+        assert "functions/05_edition.sql" in await migrate(dsn, again=True)
 
     async def test_leaves_no_lock_and_no_session_behind(
         self, empty: str, maintenance: asyncpg.Connection, sql: Path
@@ -172,8 +184,8 @@ class TestEditions:
     ) -> None:
         """Between a numbered file and the functions the schema is nobody's."""
         other = await asyncpg.connect(dsn)
-        await other.execute("select pg_advisory_lock($1)", migrations.LOCK)
-        assert await migrations.under_way(connection)
+        await other.execute("select pg_advisory_lock($1)", migrating.LOCK)
+        assert await migrating.under_way(connection)
         await other.execute("insert into worker.migration (name, digest) values ('migrations/9000_more.sql', 'x')")
         with pytest.raises(SchemaError, match="too new"):
             await verify(connection)  # without patience
@@ -185,7 +197,7 @@ class TestEditions:
         await other.execute("delete from worker.migration where name = 'migrations/9000_more.sql'")
         await other.close()
         await waiting
-        assert not await migrations.under_way(connection)
+        assert not await migrating.under_way(connection)
 
 
 class TestRefusals:

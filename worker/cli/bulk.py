@@ -40,7 +40,7 @@ class Order(NamedTuple):
 
 
 def wanted(**given: str | None) -> dict[str, str]:
-    """The filter: what was given of it; spans of time before now become instants."""
+    """The filter: what was given of it."""
     return {name: text for name, text in given.items() if text is not None}
 
 

@@ -73,7 +73,9 @@ def _database_url(secret: SecretStr) -> SecretStr:
     if not url.startswith(("postgresql://", "postgres://")):
         raise ValueError("must begin with postgresql://")
     if not addresses.is_database(url):
-        raise ValueError("is no address: percent-encode characters such as / # ? [ ] in the password; ports are digits")
+        raise ValueError(
+            "is no address: percent-encode characters such as / # ? [ ] in the password; ports are 1 to 65535"
+        )
     return secret
 
 
