@@ -42,6 +42,15 @@ class Desk(Guests):
         found: Row = await self._read("select worker.overview()")
         return found
 
+    async def types(self) -> list[Row]:
+        """Every type with its switches and what is not at its end."""
+        found: list[Row] = await self._read("select worker.type_overview()")
+        return found
+
+    async def type_names(self) -> list[str]:
+        """Of declared types, the first thousand."""
+        return [row[0] for row in await self.ask("select t.name from worker.job_type t order by t.name limit 1000")]
+
     async def trends(self, since: float, step: float) -> list[Row]:
         """Attempts that ended within so many seconds, by type and span of `step` seconds."""
         rows = await self.ask("select to_jsonb(t) from worker.trends($1, $2) t", _span(since), _span(step))

@@ -107,6 +107,10 @@ async def test_the_button_of_the_statistics_and_its_states(sight: Sight, painted
     over = "finished_at = now(), status = 'failed', trouble = true, finish_reason = 'exhausted'"
     await painted.execute(f"update worker.job_queue set {over} where id = $1", job)
     await state(page, "failed")
+    await page.get_by_text("The last ten").click()
+    ten = page.locator("details.last tbody tr")
+    assert await ten.filter(has_text=str(job)).filter(has_text="failed").count() == 1
+    assert await ten.count() <= 10
     await confirm(page, "For all clubs…", "Update all")
     await page.get_by_text("A daemon reads its rows").wait_for()
     await until(painted, "select asked_at is not null from worker.schedule where name = 'nightly_stats'")

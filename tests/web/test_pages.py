@@ -14,6 +14,7 @@ from tests.heart import configured
 from tests.web.hostile import forget, spoil
 from tests.web.painted import paint
 from tests.web.site import KEYS, READ, Standing, standing
+from worker import log
 
 PAGES = (
     "/admin", "/admin?hours=24", "/admin/jobs", "/admin/jobs?status=failed&since=12h", "/admin/types",
@@ -91,6 +92,12 @@ async def test_nor_of_an_address(site: Standing, name: str) -> None:
         ]
 
 
+async def test_what_was_counted_is_drawn_in_its_span(site: Standing) -> None:
+    page = (await site.get("/admin", **HTML)).text
+    assert re.search(r"<title>wait p50 .+ lately; at most .+</title>", page)
+    assert re.search(r"<title>\d\d:\d\d UTC: \d+ completed", page)
+
+
 async def test_the_overview_tells_what_is_wrong_and_how_much_there_is(site: Standing) -> None:
     said = " ".join(" ".join(Skeleton((await site.get("/admin", **HTML)).text).texts).split())
     for words in (
@@ -156,6 +163,19 @@ async def test_a_payload_is_hidden_until_asked_and_its_secrets_then_too(site: St
     assert "password" not in hidden.split('id="payload-title"')[1].split("</section>")[0]
     assert "&#34;password&#34;: &#34;***&#34;" in shown
     assert "hunter2" not in hidden + shown
+
+
+async def test_a_secret_of_the_configuration_is_starred_under_any_name(
+    site: Standing, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log, "_secrets", set())
+    monkeypatch.setattr(log, "_any_secret", None)
+    log.register_secrets(["canary-of-a-page"])
+    spoilt = "update worker.job_queue set payload = $1::jsonb, progress = $1::jsonb where id = 362"
+    await connection.execute(spoilt, '{"a": "before canary-of-a-page after"}')
+    page = (await site.get("/admin/jobs/362?show=payload", **HTML)).text
+    assert "canary-of-a-page" not in page
+    assert page.count("before *** after") == 2
 
 
 async def test_who_may_read_sees_no_deed_and_can_do_none(site: Standing) -> None:

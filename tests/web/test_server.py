@@ -5,6 +5,7 @@ import signal
 import socket
 import threading
 
+import httpx2
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics
 from prometheus_client.parser import text_string_to_metric_families
@@ -115,6 +116,70 @@ async def test_who_says_nothing_is_let_go(monkeypatch: pytest.MonkeyPatch) -> No
         assert await raw(side.port, b"") == b""
         assert await raw(side.port, b"GET /healthz HTTP/1.1\r\nHost:") == b""
         assert (await side.get("/healthz")).status_code == 200
+
+
+async def again(port: int, asked: asyncio.Event) -> bytes:
+    """Half a head on a connection that was answered once."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
+    await asyncio.wait_for(reader.readuntil(b"ok\n"), 20)
+    asked.set()
+    writer.write(b"GET /healthz HTTP/1.1\r\nHost:")
+    try:
+        return await asyncio.wait_for(reader.read(), 20)
+    except ConnectionResetError:
+        return b""
+    finally:
+        writer.close()
+
+
+async def test_half_a_head_later_on_is_let_go_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "HEAD_SECONDS", 0.05)
+    answered = asyncio.Event()
+    async with served(http()) as side:
+        assert await again(side.port, answered) == b""
+        assert answered.is_set()
+
+
+async def test_who_waited_long_for_an_answer_may_ask_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "HEAD_SECONDS", 0.05)
+    async with served(http()) as side:
+        making, begun = threading.Event(), threading.Event()
+        side.metrics.running.set_function(lambda: begun.set() or float(making.wait(20)))
+        asked = asyncio.create_task(side.get("/metrics"))
+        assert await asyncio.to_thread(begun.wait, 20)
+        assert await raw(side.port, b"") == b"", "as long as a head may take"
+        making.set()
+        first = await asked
+        assert await raw(side.port, b"") == b"", "and so long again"
+        second = await side.get("/healthz")
+        assert (first.status_code, second.status_code) == (200, 200)
+        ours = [answer.extensions["network_stream"].get_extra_info("client_addr") for answer in (first, second)]
+        assert ours[0] == ours[1], "another connection: the first was closed"
+
+
+async def test_between_requests_the_client_is_the_first_to_close(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that closes first does so under a request that is on its way."""
+    assert (httpx2.Limits().keepalive_expiry or 0) < 60 < server.KEEP_SECONDS, "a balancer's minute, too"
+    monkeypatch.setattr(server, "KEEP_SECONDS", 0.05)
+    async with served(http()) as side:
+        answer = await raw(side.port, b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert answer.endswith(b"ok\n"), "and then the end: it is this bound that counts"
+
+
+async def test_who_takes_no_answer_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "TAKE_SECONDS", 0.05)
+    async with served(http()) as side:
+        with socket.create_connection(("127.0.0.1", side.port)) as greedy:
+            greedy.setblocking(False)
+            with pytest.raises(ConnectionError, match=r"."):
+                await asyncio.wait_for(flood(greedy), 60)
+
+
+async def flood(greedy: socket.socket) -> None:
+    """Ask for ever, and read no answer."""
+    while True:
+        await asyncio.get_running_loop().sock_sendall(greedy, b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n" * 100)
 
 
 async def test_a_crowd_does_not_take_all_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,10 +1,13 @@
 """One answer for all who ask the same at once."""
 
 import asyncio
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
-from worker.web.pages import shared
+from worker.web import shared
+from worker.web.reply import reply
 
 
 class Asked:
@@ -62,3 +65,31 @@ async def test_what_is_kept_for_a_time_is_kept_through_changes() -> None:
     assert await one.get(("q",), asked, 60.0) == 1
     version[0] = 2
     assert await one.get(("q",), asked, 60.0) == 1
+
+
+async def test_what_one_reader_does_to_an_answer_nobody_else_sees() -> None:
+    async def ask() -> list[dict[str, Any]]:
+        return [{"job_type": "mail", "spans": [{"n": 1}]}]
+
+    one = shared.Shared(lambda: 1)
+    first = await one.get(("q",), ask, 60.0)
+    changes: tuple[Callable[[], object], ...] = (
+        lambda: first.append(1),
+        lambda: first[0].pop("job_type"),
+        lambda: first[0].update(a=1),
+        lambda: first[0]["spans"].append(1),
+        lambda: first[0]["spans"][0].update(n=2),
+    )
+    for change in changes:
+        with pytest.raises(AttributeError):
+            change()
+    assert await one.get(("q",), ask, 60.0) is first
+    assert reply(first).body == b'[{"job_type":"mail","spans":[{"n":1}]}]'
+
+
+async def test_what_took_long_is_kept_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shared, "SHARE", 1e9)
+    asked, one = Asked(), shared.Shared(lambda: 1)
+    asked.answered.set()
+    for _ in range(3):
+        assert await one.get(("q",), asked, 1e-9) == 1

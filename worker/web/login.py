@@ -27,7 +27,7 @@ async def login(request: Request, form: Form, keys: Annotated[Keys, Depends(_key
     tries: Tries = request.app.state.tries
     sessions: Sessions = request.app.state.sessions
     given = form.get("key", [""])[0].strip().encode()[:1_000]
-    onward = _own(form.get("next", [HOME])[0])
+    onward = own_path(form.get("next", [""])[0]) or HOME
     client, shown = address(request.scope), digest(given)
     if not tries.may(client, shown):
         return _again("later", onward)
@@ -53,10 +53,10 @@ def _again(why: str, onward: str) -> RedirectResponse:
     return RedirectResponse(f"{LOGIN}?{urlencode({why: 1, 'next': onward})}", 303)
 
 
-def _own(path: str) -> str:
-    """A path of the pages, or their first: never another site's, whatever a link says."""
+def own_path(path: str) -> str:
+    """A path of the pages as it is, whatever else as an empty text: never another site's, whatever a link says."""
     plain = path.isascii() and path.isprintable() and "\\" not in path and "//" not in path
-    return path if plain and (path == HOME or path.startswith((f"{HOME}/", f"{HOME}?"))) else HOME
+    return path if plain and (path == HOME or path.startswith((f"{HOME}/", f"{HOME}?"))) else ""
 
 
 def _secure(request: Request) -> bool:

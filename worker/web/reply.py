@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Coroutine
+from types import MappingProxyType
 from typing import Any
 
 from fastapi import Request
@@ -40,7 +41,14 @@ class Strict(APIRoute):
 
 def reply(value: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """A value as JSON."""
-    return Response(exact.dumps(value), status, headers, media_type="application/json")
+    return Response(exact.dumps(value, _plain), status, headers, media_type="application/json")
+
+
+def _plain(value: object) -> object:
+    """What JSON is to show of a shared answer's parts, see `worker.web.shared`."""
+    if isinstance(value, MappingProxyType):
+        return dict(value)
+    raise TypeError(f"{type(value).__name__} is nothing that JSON has")
 
 
 def redacted(value: Any, depth: int = 0) -> Any:

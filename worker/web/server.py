@@ -18,7 +18,11 @@ from worker.web.app import App, Readiness, Site
 from worker.web.auth import Keys
 
 CONNECTIONS = 100  # at once; a daemon's file descriptors are for its database
-HEAD_SECONDS = 10.0  # for the head of a request
+HEAD_SECONDS = 10.0  # for the head of a request, from the first byte of it
+# Of a connection between requests: longer than clients and proxies keep one (httpx 5 s, nginx and balancers 60 s), or
+# some request is under way when it is closed here, and is never answered.
+KEEP_SECONDS = 75
+TAKE_SECONDS = 20.0  # for a client to take what is sent, until there is room for more
 STOP_SECONDS = 2
 
 _log = structlog.get_logger()
@@ -83,13 +87,15 @@ class _Server(uvicorn.Server):
 
 
 class _Protocol(H11Protocol):
-    """uvicorn waits for ever for a head that never comes, of as many as connect.
+    """uvicorn waits for ever for a head that never comes and for a client that takes nothing, of as many as connect.
 
     Beyond CONNECTIONS, of those that are owed no answer the one that has been silent for longest goes: whoever only
     holds places keeps nobody out.
     """
 
     _silent_since = 0.0
+    _head: asyncio.TimerHandle | None = None
+    _taking: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -97,31 +103,58 @@ class _Protocol(H11Protocol):
         if len(self.connections) > CONNECTIONS:
             silent = [each for each in self.connections if isinstance(each, _Protocol) and each._silent]
             min(silent, key=lambda each: each._silent_since).transport.abort()  # at worst this one
-        self.loop.call_later(HEAD_SECONDS, self._look, self.cycle)
+        self._head = self.loop.call_later(HEAD_SECONDS, self._late)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._end_head()
+        self._end_taking()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if not self._silent:
+            self._end_head()
+        elif self._head is None:  # uvicorn's own timer, which ran since the last answer, ended with the first byte
+            self._head = self.loop.call_later(HEAD_SECONDS, self._late)
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
         self._silent_since = self.loop.time()
 
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._taking = self.loop.call_later(TAKE_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._end_taking()
+
     @property
     def _silent(self) -> bool:
-        return not self.transport.is_closing() and (self.cycle is None or self.cycle.response_complete)
+        """Whether no answer is owed; the last one may still be on its way to whoever does not take it."""
+        return self.cycle is None or self.cycle.response_complete or self.transport.is_closing()
 
-    def _look(self, before: object) -> None:
-        """End a connection that brought no whole head since the last look and waits for no answer."""
-        if self.transport.is_closing():
-            return
-        if self.cycle is before and (self.cycle is None or self.cycle.response_complete):
+    def _late(self) -> None:
+        if self._silent:
             self.transport.abort()
-        else:
-            self.loop.call_later(HEAD_SECONDS, self._look, self.cycle)
+
+    def _end_head(self) -> None:
+        if self._head is not None:
+            self._head.cancel()
+            self._head = None
+
+    def _end_taking(self) -> None:
+        if self._taking is not None:
+            self._taking.cancel()
+            self._taking = None
 
 
 def _settings(app: App) -> uvicorn.Config:
     fixed: dict[str, Any] = {"lifespan": "off", "log_config": None, "access_log": False, "server_header": False}
     return uvicorn.Config(
-        app, http=_Protocol, ws="none", proxy_headers=False, timeout_graceful_shutdown=STOP_SECONDS, **fixed
-    )
+        app, http=_Protocol, ws="none", proxy_headers=False, timeout_keep_alive=KEEP_SECONDS,
+        timeout_graceful_shutdown=STOP_SECONDS, **fixed,
+    )  # fmt: skip
 
 
 def _bound(http: Http) -> socket.socket:

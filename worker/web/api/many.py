@@ -114,7 +114,7 @@ async def retry(asked: BulkRetry, who: Operator, queue: Queue) -> Response:
     if asked.dry_run:
         return await _preview(queue, "retry", asked.filter)
     bulk = await queue.begin_bulk(who.actor, "retry", asked.filter.told(), rate=asked.rate, fresh=asked.fresh)
-    return await _work(queue, who.actor, bulk)
+    return reply(await worked(queue, who.actor, bulk))
 
 
 @router.post("/jobs/bulk/cancel", responses=_SHAPES, summary="Cancel many jobs, or see which")
@@ -123,7 +123,7 @@ async def cancel(asked: BulkCancel, who: Operator, queue: Queue) -> Response:
     if asked.dry_run:
         return await _preview(queue, "cancel", asked.filter)
     bulk = await queue.begin_bulk(who.actor, "cancel", asked.filter.told(), reason=asked.reason)
-    return await _work(queue, who.actor, bulk)
+    return reply(await worked(queue, who.actor, bulk))
 
 
 @router.post(
@@ -133,15 +133,18 @@ async def cancel(asked: BulkCancel, who: Operator, queue: Queue) -> Response:
 )
 async def go_on(bulk: JobId, who: Operator, queue: Queue) -> Response:
     """Go on with a retry or cancel whose answer said `more`."""
-    return await _work(queue, who.actor, bulk)
+    return reply(await worked(queue, who.actor, bulk))
 
 
 async def _preview(queue: Desk, verb: str, chosen: Chosen) -> Response:
     return reply({"dry_run": True, **await queue.preview_bulk(verb, chosen.told())})
 
 
-async def _work(queue: Desk, who: str, bulk: int) -> Response:
-    """Pages, until there are no more or the time of one request is over; never all of them in one transaction."""
+async def worked(queue: Desk, who: str, bulk: int) -> Table:
+    """What one request does of a bulk, in the shape of `Bulk`.
+
+    Pages, until there are no more or the time of one request is over; never all of them in one transaction.
+    """
     until = time.monotonic() + WORK_SECONDS
     told: Table = {"dry_run": False, "bulk": bulk, "done": 0, "refused": 0, "refusals": [], "more": True}
     while told["more"] and time.monotonic() < until:
@@ -151,4 +154,4 @@ async def _work(queue: Desk, who: str, bulk: int) -> Response:
         told["refusals"] = (told["refusals"] + page["refusals"])[:100]
         told["more"] = page["more"]
         await asyncio.sleep(0)  # jobs first
-    return reply(told)
+    return told

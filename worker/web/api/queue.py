@@ -68,7 +68,7 @@ async def stats(who: Reader, seen: Seen, hours: Hours = 24, minutes: Minutes = 6
     """Types and daemons as they are now, and attempts of the last hours by type and span; up to a second old."""
     now = await seen.overview()
     spans: dict[str, list[Any]] = {}
-    for row in await seen.trends(hours * 3600, minutes * 60):  # which others are given as well: it stays as it is
+    for row in await seen.trends(hours * 3600, minutes * 60):
         span = {name: value for name, value in row.items() if name != "job_type"}
         spans.setdefault(row["job_type"], []).append(span)
     told = {name: now[name] for name in ("types", "daemons", "oldest_transaction")}

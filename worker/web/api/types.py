@@ -17,7 +17,7 @@ Name = Annotated[str, Path(pattern=r"^[a-z][a-z0-9_]{0,62}$", description="The t
 
 
 class Type(Answer):
-    """A job type. Counts stop at 10,000."""
+    """A job type. Counts stop at 5,000: `due` and `later` for each priority, the others over all types."""
 
     job_type: str
     declared: bool

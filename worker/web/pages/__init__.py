@@ -6,7 +6,7 @@ from fastapi import APIRouter, Depends, FastAPI
 from starlette.staticfiles import StaticFiles
 
 from worker.web.pages import catalogue, deeds, front, job, jobs, many, overview, stats
-from worker.web.pages.shared import Shared
+from worker.web.shared import Shared
 
 STATIC = Path(__file__).parent.parent / "static"
 

@@ -3,7 +3,6 @@
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from worker.web.pages import reads
 from worker.web.pages.findings import state
 from worker.web.pages.front import front
 from worker.web.visit import Queue
@@ -14,11 +13,11 @@ router = APIRouter()
 @router.get("/admin/types")
 async def types(request: Request, desk: Queue) -> Response:
     """Every type."""
-    found = [{**type_, "state": state(type_)} for type_ in await reads.types(desk)]
+    found = [{**type_, "state": state(type_)} for type_ in await desk.types()]
     return await front(request).page(request, "types.html", types=found)
 
 
 @router.get("/admin/schedules")
 async def schedules(request: Request, desk: Queue) -> Response:
     """Every schedule."""
-    return await front(request).page(request, "schedules.html", schedules=await reads.schedules(desk))
+    return await front(request).page(request, "schedules.html", schedules=await desk.schedules())

@@ -122,12 +122,6 @@ async def problem_page(request: Request, problem: Problem) -> Response:
     return await front(request).page(request, "problem.html", problem.status, **about)
 
 
-def own_path(path: str) -> str:
-    """A path of the pages as it is, whatever else as an empty text."""
-    fine = path.isascii() and path.isprintable() and "\\" not in path and "//" not in path
-    return path if fine and path.startswith("/admin/") else ""
-
-
 def _own_address(request: Request) -> str:
     """The path and query of this page, without what was said."""
     kept = request.url.remove_query_params("said")

@@ -7,11 +7,11 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from worker import exact
-from worker.config.redaction import STARS, mask, secret_name
-from worker.web.pages import gantt, reads
+from worker.web.pages import gantt
 from worker.web.pages.front import EVENTS, front
 from worker.web.pages.words import plural, span
 from worker.web.problems import Problem
+from worker.web.reply import redacted
 from worker.web.visit import Queue
 
 FACTS = (
@@ -32,7 +32,7 @@ router = APIRouter()
 @router.get("/admin/jobs/{number}")
 async def job(request: Request, number: int, desk: Queue) -> Response:
     """The page of a job."""
-    found = await reads.job(desk, number) if 0 < number < 2**63 else None
+    found = await desk.job(number) if 0 < number < 2**63 else None
     if found is None:
         raise Problem(404, "no_such_job", f"There is no job {number}: it was never there, or it was pruned.")
     chart = gantt.chart(found, needs(request, found["job_type"])) if found["steps"] else None
@@ -88,22 +88,11 @@ def _shown(found: Mapping[str, Any]) -> dict[str, str | None]:
     }
 
 
-def redacted(value: Any, name: str = "") -> Any:
-    """A value with what its names call secret starred, and passwords inside texts."""
-    if name and value is not None and secret_name(name):
-        return STARS
-    if isinstance(value, dict):
-        return {key: redacted(each, key) for key, each in value.items()}
-    if isinstance(value, list):
-        return [redacted(each, name) for each in value]
-    return mask(value) if isinstance(value, str) else value
-
-
 def _pretty(value: Any) -> str:
     try:
         text = exact.dumps(redacted(value), option=INDENT).decode()
-    except (TypeError, ValueError, RecursionError):  # deeper than is written; such a job failed as invalid anyhow
-        return "cannot be shown: nested too deep, or a number too long"
+    except (TypeError, ValueError, RecursionError):  # such a job failed as invalid anyhow
+        return "cannot be shown: a number too long"
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}\n… {len(text) - LONGEST} more characters"
 
 

@@ -1,13 +1,12 @@
 """The list of jobs: filter, search, turn pages; and many of them chosen, with a preview of what would be done."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from worker.web.pages import reads
 from worker.web.pages.front import front
 from worker.web.visit import Queue
 
@@ -23,8 +22,9 @@ router = APIRouter()
 async def jobs(request: Request, desk: Queue) -> Response:
     """A page of the list."""
     asked = filters(request.query_params)
-    found = await reads.find(desk, **{**asked, "since": hours(asked["since"])}, n=PER_PAGE)
     plain = {name: value for name, value in _named(asked).items() if value}
+    chosen = {**plain, "text": asked["search"], "since": since(asked["since"])}
+    found = await desk.find(chosen, asked["before_id"], PER_PAGE)
     return await front(request).page(
         request, "jobs.html", asked=asked, found=found, type_names=await _types(desk, asked["job_type"]),
         statuses=STATUSES, sinces=SINCES, filtered=bool(plain),
@@ -50,6 +50,12 @@ def hours(text: str | None) -> timedelta | None:
     return (
         timedelta(hours=int(number)) if number.isdecimal() and 0 < int(number[:5]) <= 8760 and len(number) < 5 else None
     )
+
+
+def since(text: str | None) -> datetime | None:
+    """12h → the instant twelve hours ago."""
+    ago = hours(text)
+    return None if ago is None else datetime.now(UTC) - ago
 
 
 def _text(value: str | None) -> str | None:
@@ -83,5 +89,5 @@ def _all_deeds(asked: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 async def _types(desk: Queue, asked: str | None) -> list[str]:
-    names = await reads.type_names(desk)
+    names = await desk.type_names()
     return names if asked is None or asked in names else [*names, asked]

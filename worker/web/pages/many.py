@@ -1,22 +1,21 @@
 """Many jobs at once: what would be done is shown first, and done when somebody says so."""
 
-import time
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from worker.desk import Row
-from worker.web.pages.front import done, front, own_path
-from worker.web.pages.jobs import filters, hours
+from worker.web.api.many import worked
+from worker.web.login import own_path
+from worker.web.pages.front import done, front
+from worker.web.pages.jobs import filters, since
 from worker.web.pages.words import plural
 from worker.web.problems import Problem
 from worker.web.visit import Fields, Form, Operator, Queue
 
-WORK_SECONDS = 5.0  # of one request; then somebody asks to go on
-PAGE = 500
+SHOWN = 20  # refusals
 MOST = 1_000  # chosen one by one
 WORDS = {"retry": "retried", "cancel": "cancelled"}
 WHAT = {
@@ -61,12 +60,8 @@ async def go_on(request: Request, bulk: int, form: Form, who: Operator, desk: Qu
 
 
 async def _work(request: Request, form: Fields, who: Operator, desk: Queue, bulk: int) -> Response:
-    until = time.monotonic() + WORK_SECONDS
-    told: Row = {"done": 0, "refused": 0, "refusals": [], "more": True}
-    while told["more"] and time.monotonic() < until:
-        page = await desk.bulk_page(who.actor, bulk, PAGE)
-        told = {"done": told["done"] + page["done"], "refused": told["refused"] + page["refused"],
-                "refusals": [*told["refusals"], *page["refusals"]][:20], "more": page["more"]}  # fmt: skip
+    told = await worked(desk, who.actor, bulk)
+    told["refusals"] = told["refusals"][:SHOWN]
     back = own_path(form.get("back", [""])[0]) or "/admin/jobs"
     if told["more"] or told["refusals"]:
         return await front(request).page(request, "many_done.html", told=told, bulk=bulk, back=back)
@@ -93,18 +88,14 @@ def _asked(act: str, ids: list[str], given: Mapping[str, str]) -> tuple[str, Row
 
 
 def _filter(asked: Row) -> Row:
-    since = hours(asked["since"])
+    ended = since(asked["since"])
     told = {
         "type": asked["job_type"],
         "status": asked["status"],
         "tenant": asked["tenant_id"],
     }
-    ago = {} if since is None else {"since": _instant(since)}
+    ago = {} if ended is None else {"since": ended.isoformat()}
     return {name: value for name, value in told.items() if value} | ago
-
-
-def _instant(since: timedelta) -> str:
-    return (datetime.now(UTC) - since).isoformat()
 
 
 def _named(given: Mapping[str, str]) -> dict[str, str]:

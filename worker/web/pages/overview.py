@@ -9,11 +9,12 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from worker.web.pages import charts, reads, stats
+from worker.desk import Desk, Row
+from worker.web.pages import charts, stats
 from worker.web.pages.findings import findings, state
 from worker.web.pages.front import front
-from worker.web.pages.shared import Shared
-from worker.web.pages.words import span
+from worker.web.pages.words import instant, span
+from worker.web.shared import Shared
 from worker.web.visit import Queue
 
 USUAL_HOURS = 6
@@ -30,9 +31,9 @@ async def overview(request: Request, desk: Queue) -> Response:
     shown = charts.SPANS[hours]
     shared: Shared = request.app.state.shared
     seen, rows, last_hour, button = await asyncio.gather(
-        shared.get(("overview",), lambda: reads.overview(desk)),
-        shared.get(("trends", hours), lambda: reads.trends(desk, hours, shown.seconds), shown.seconds / 60),
-        shared.get(("trends", 1), lambda: reads.trends(desk, 1, 300), 5),
+        shared.get(("overview",), desk.overview),
+        shared.get(("trends", hours), lambda: _trends(desk, hours, shown.seconds), shown.seconds / 60),
+        shared.get(("trends", 1), lambda: _trends(desk, 1, 300), 5),
         stats.button(request, desk),
     )
     slots = shown.slots(datetime.now(UTC))
@@ -46,6 +47,11 @@ async def overview(request: Request, desk: Queue) -> Response:
         sums=_sums(seen, charts.totals(rows)), columns=columns, most=most,
         daemons=seen["daemons"], failures=seen["failures"], stats=button,
     )  # fmt: skip
+
+
+async def _trends(desk: Desk, hours: int, seconds: int) -> list[Row]:
+    """What ended in each span, which begins `at`."""
+    return [{**row, "at": instant(row["at"])} for row in await desk.trends(hours * 3600, seconds)]
 
 
 def _type(type_: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], slots: Sequence[datetime]) -> dict[str, Any]:

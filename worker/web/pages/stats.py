@@ -6,14 +6,12 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from worker.desk import Desk, Row
-from worker.web.pages import reads
 from worker.web.pages.front import done, front
 from worker.web.problems import Problem
 from worker.web.visit import Enqueuer, Form, Queue
 
 TYPE = "stats_update"
 LAST = 10
-ENQUEUE = "select s.id from worker.submit($1, jsonb_build_object('tenant_id', $2::text), source => 'admin') s"
 
 router = APIRouter()
 
@@ -23,7 +21,7 @@ async def button(request: Request, desk: Desk) -> dict[str, Any] | None:
     config = front(request).config
     if TYPE not in config.job:
         return None
-    jobs: list[Row] = (await reads.find(desk, job_type=TYPE, n=LAST))["jobs"]
+    jobs: list[Row] = (await desk.find({"type": TYPE}, None, LAST))["jobs"]
     asked = request.query_params.get("said", "").partition(":")
     chosen = next((job for job in jobs if asked[0] == "enqueued" and str(job["id"]) == asked[2]), None)
     shown = chosen or next((job for job in jobs if job["source"] == "admin"), None) or (jobs[0] if jobs else None)
@@ -41,7 +39,8 @@ async def enqueue(request: Request, form: Form, who: Enqueuer, desk: Queue) -> R
     tenant = form.get("tenant", [""])[0].strip()
     if TYPE not in front(request).config.job or not tenant:
         raise Problem(422, "invalid", "it takes the id of a tenant")
-    number = (await desk.act(who.actor, ENQUEUE, TYPE, tenant))[0][0]
+    wanted = {"job_type": TYPE, "payload": {"tenant_id": tenant}, "source": "admin"}
+    number, _ = await desk.submit(who.actor, wanted)
     return done("/admin", "enqueued", number)
 
 

@@ -1,6 +1,7 @@
 """The stats update in the shapes of the first system, so that its front end can point here unchanged."""
 
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
@@ -157,7 +158,7 @@ async def system_health(who: Reader, seen: Seen) -> Response:
 _WORSE = ("not_tested", "healthy", "degraded", "unhealthy")
 
 
-def _system(overview: Row, job_type: str) -> Row:
+def _system(overview: Mapping[str, Any], job_type: str) -> Row:
     """A type as the first system would have tested it."""
     found = next((each for each in overview["types"] if each["job_type"] == job_type), None)
     if found is None or not found["declared"]:
@@ -174,7 +175,7 @@ def _system(overview: Row, job_type: str) -> Row:
     return {"status": status, "active": found["enabled"], "tests": tests, "overall_message": said}
 
 
-def _flag(overview: Row, job_type: str) -> bool:
+def _flag(overview: Mapping[str, Any], job_type: str) -> bool:
     return any(each["job_type"] == job_type and each["enabled"] for each in overview["types"])
 
 

@@ -1,8 +1,9 @@
-"""One answer for all who ask the same at once: however many look at a page, the database is asked once."""
+"""One answer for all who ask the same at once: however many look, the database is asked once."""
 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from types import MappingProxyType
 from typing import Any
 
 SECONDS = 1.0  # ages and counts of an answer are no older
@@ -24,10 +25,11 @@ class _Answer:
         try:
             found = await ask()
             now = time.monotonic()
-            until = now + (self._keep or min(SECONDS, SHARE * (now - began)))
+            deserved = SHARE * (now - began)
+            until = now + (max(self._keep, deserved) if self._keep else min(SECONDS, deserved))
         finally:
             self._until = until  # an error is nobody's but theirs who wait for it already
-        return found
+        return _frozen(found)
 
     def good(self, version: int) -> bool:
         """Whether it is as new as can be known, or on its way."""
@@ -46,11 +48,13 @@ class Shared:
         self._answers: dict[tuple[Any, ...], _Answer] = {}
 
     async def get(self, question: tuple[Any, ...], ask: Ask, keep: float = 0.0) -> Any:
-        """The answer to a question; who goes away while it is awaited takes it from nobody.
+        """The answer to a question, which nobody can change: others have the same one.
+
+        Who goes away while it is awaited takes it from nobody.
 
         Args:
-            keep: seconds that it is good for, whatever changes meanwhile; 0: until something does, and no longer than
-                it deserves.
+            keep: seconds that it is good for, whatever changes meanwhile, and longer if it took long; 0: until
+                something changes, and no longer than it deserves.
         """
         version = self._version()
         found = self._answers.get(question)
@@ -60,3 +64,9 @@ class Shared:
             while len(self._answers) > MOST:
                 del self._answers[next(iter(self._answers))]
         return await asyncio.shield(found.asking)
+
+
+def _frozen(value: Any) -> Any:
+    if isinstance(value, dict):
+        return MappingProxyType({name: _frozen(each) for name, each in value.items()})
+    return tuple(_frozen(each) for each in value) if isinstance(value, list) else value
