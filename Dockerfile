@@ -5,6 +5,7 @@
 #
 # Both stages stand on one base, pinned by its digest: a rebuild makes the same image, and patches of the base come with
 # a change of this line. What the newest is: docker buildx imagetools inspect python:3.13-slim-bookworm
+# This digest was never pulled by this project: how to check and replace it is in docs/deploy.md, Docker.
 ARG BASE=python:3.13.14-slim-bookworm@sha256:67a1e1f215ccda113cfc024e8639049257e88f273898f595b61476d128d387e8
 
 FROM ${BASE} AS build

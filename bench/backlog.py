@@ -1,5 +1,6 @@
 """What drained jobs pay for rows that only lie there, and for somebody who holds an old snapshot."""
 
+import os
 import statistics
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -38,12 +39,14 @@ async def _backlog(ground: Ground) -> dict[str, float]:
     laid = {each: await beside(ground, each, rows) for each in LAID}
     last = await beside(ground, None, 0)
     base = {name: statistics.mean((first[name], last[name])) for name in first}
+    # Processor time comes in ticks, and a trial's few jobs may take less than one.
+    cpu = max(base["postgres_cpu_us"], 1e6 / os.sysconf("SC_CLK_TCK") / ground.sized(JOBS, least=50))
     ratios = {each: laid[each]["value"] / base["value"] for each in LAID}
     return {
         "value": min(each["value"] for each in laid.values()),
         "raw": base["value"],
         **{f"{each}_ratio": ratio for each, ratio in ratios.items()},
-        **{f"{each}_cpu_ratio": laid[each]["postgres_cpu_us"] / base["postgres_cpu_us"] for each in LAID},
+        **{f"{each}_cpu_ratio": laid[each]["postgres_cpu_us"] / cpu for each in LAID},
         "default_settings": min(each["default_settings"] for each in laid.values()),
         "default_settings_ratio": min(each["default_settings"] for each in laid.values()) / base["default_settings"],
     }

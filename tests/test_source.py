@@ -57,7 +57,7 @@ def test_no_sql_is_put_together_in_python(trees: dict[Path, ast.Module]) -> None
 def test_the_daemon_calls_the_queue_in_one_place(trees: dict[Path, ast.Module]) -> None:
     """The lease and steps have connections of their own, as people have; verbs, checks and tests are no part of it."""
     session = {"beat.py", "lease.py", "connection.py", "step.py", "kept_step.py", "sql_graph.py"}
-    people = {"desk.py", "reads.py", "stats.py", "sync.py", "games.py"}  # of the web side, and what systems add there
+    people = {"desk.py", "sync.py", "games.py"}  # of the web side, and what systems add there
     schema = {"migrations.py", "edition.py", "exporter.py", "testing.py"}
     known = {"job_queue.py", "ongoing.py", "timetable.py", *session, *people, *schema}
     calls = {path for path, tree in trees.items() for node in ast.walk(tree) if CALL.search(_text(node))}

@@ -14,10 +14,12 @@ from bench.peers.figure import BEYOND, OURS, PeerFigure
 
 RESULTS = ROOT / "docs/peers-measured.json"
 PAGE = ROOT / "docs/performance-peers.md"
-HEAD = """# Beside other queues on Postgres
-
-`python3 dev.py bench --peers --write` installs the queues in the user's cache, measures them and writes this page;
-`bench/peers/` holds the adapters, settings and versions.
+TITLE = "# Beside other queues on Postgres\n"
+TRIAL = """**What stands here is a trial**, with a part of the jobs and for the working of the command: it does not say
+which queue is faster. What was going on beside it is told below.
+"""
+HEAD = """`python3 dev.py bench --peers --write` installs the queues in the user's cache, measures them and writes this
+page; `bench/peers/` holds the adapters, settings and versions.
 
 - For each queue raw SQL, ours and the queue were measured one right after the other, on the same server, in fresh
   databases: fsync and synchronous_commit on. **Only the ratio tells something about another machine.**
@@ -78,7 +80,8 @@ def page(results: Mapping[str, Any]) -> str:
     """The page, from the results."""
     figures = results["figures"]
     runs = (line for at, run in sorted(results["runs"].items()) for line in _run(at, run))
-    return "\n".join([HEAD, *runs, *tables(figures), *_ahead(figures), *_settings(figures)]) + "\n"
+    trial = [TRIAL] if any(run["scale"] != 1 for run in results["runs"].values()) else []
+    return "\n".join([TITLE, *trial, HEAD, *runs, *tables(figures), *_ahead(figures), *_settings(figures)]) + "\n"
 
 
 def _run(at: str, run: Mapping[str, Any]) -> Iterator[str]:

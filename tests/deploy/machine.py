@@ -16,7 +16,7 @@ from tests.support import ROOT
 TOOLS = ("systemd-nspawn", "debootstrap", "nsenter", "unshare")
 PACKAGES = ("systemd", "systemd-sysv", "dbus", "python3", "python3-venv", "ca-certificates", "postgresql", "stockfish")
 TREE = CACHE / "machine"
-CLONE = "/root/job-queue-worker"
+CLONE = "/clone"  # a folder of the guest
 # Its network is ours, so its Postgres has no port; its login has a password, as one must behind DynamicUser.
 POSTGRES = "listen_addresses = ''\n"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

@@ -31,8 +31,8 @@ SHOWN = ("worker.service", "render.yaml", "render-worker.yaml", "kubernetes.yaml
 BINARY = "/opt/job-queue-worker/bin/worker"
 ENVIRONMENT = {"DATABASE_URL": "postgresql://db/x", "METRICS_KEY_SHA256": "a" * 64}
 
-needs_systemd = pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="no systemd-analyze")
-needs_promtool = pytest.mark.skipif(not shutil.which("promtool"), reason="no promtool")
+needs_systemd = pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="no systemd-analyze (Debian: systemd)")
+needs_promtool = pytest.mark.skipif(not shutil.which("promtool"), reason="no promtool (Debian: prometheus)")
 
 
 def grace(folder: Path) -> float:

@@ -43,10 +43,17 @@ async def names(connection: asyncpg.Connection) -> set[str]:
     return {row[0] for row in rows}
 
 
+def test_the_page_has_queries_and_commands() -> None:
+    """Else the tests below would be skipped, and hold nothing."""
+    assert min(len(QUERIES), len(COMMANDS)) >= 5
+
+
 @pytest.mark.parametrize("query", QUERIES)
 async def test_a_query_runs_for_a_reader(connection: asyncpg.Connection, query: str) -> None:
     await connection.execute("set role worker_read")
-    await connection.fetch(query)
+    prepared = await connection.prepare(query)
+    await prepared.fetch()
+    assert prepared.get_statusmsg().startswith("SELECT")
 
 
 @pytest.mark.parametrize("command", sorted(set(COMMANDS)))

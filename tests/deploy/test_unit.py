@@ -99,10 +99,11 @@ def test_the_kernel_holds_it_to_its_restrictions(host: Machine) -> None:
 
 
 def test_it_comes_back_when_it_is_killed(host: Machine) -> None:
-    victim = shown(host, "MainPID")
+    victim, restarts = shown(host, "MainPID"), int(shown(host, "NRestarts"))
     host.script(f"kill -9 {victim}")
     host.becomes(f"systemctl is-active --quiet {UNIT} && [ $(systemctl show -P MainPID {UNIT}) != {victim} ]")
     works(host)
+    assert int(shown(host, "NRestarts")) == restarts + 1
 
 
 def test_one_that_hangs_is_killed_by_its_watchdog(host: Machine) -> None:

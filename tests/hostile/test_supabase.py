@@ -119,6 +119,7 @@ async def test_default_grants_reach_nothing_of_ours(project: Project) -> None:
 
 async def test_no_role_of_the_api_gets_in(project: Project) -> None:
     for role in API:
+        assert await project.request(role, "select current_user::text", tenant_id="t1") == role
         for statement in ATTEMPTS:
             with refused("42501", "schema worker"):
                 await project.request(role, statement, tenant_id="t1")

@@ -115,8 +115,3 @@ async def _beside(works: Sequence[Coroutine[Any, Any, None]]) -> AsyncIterator[N
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def quantile(seconds: Sequence[float], q: float) -> float:
-    """The q-th of these."""
-    return sorted(seconds)[min(int(q * len(seconds)), len(seconds) - 1)]

@@ -15,7 +15,8 @@ from tests.heart import becomes
 from tests.processes import die_with_parent
 from tests.stress.experiment import Report, experiment
 from tests.stress.place import Place
-from tests.stress.scraping import Scraper, pestering, quantile, scraping
+from tests.stress.scraping import Scraper, pestering, scraping
+from tests.stress.telling import percentile
 from tests.stress.workload import FREE
 from tests.support import ROOT, free_port
 
@@ -113,7 +114,7 @@ def _judge(report: Report, name: str, scrapers: Sequence[Scraper], beside: float
 def _answers(report: Report, name: str, scrapers: Sequence[Scraper]) -> None:
     seconds = [each for scraper in scrapers for each in scraper.seconds]
     failed = sum(scraper.failed for scraper in scrapers)
-    found = quantile(seconds, 0.99)
+    found = percentile(seconds, 0.99)
     report.figures |= {f"{name}_scrapes": len(seconds), f"{name}_scrape_p99_ms": round(1000 * found, 1)}
     report.figures[f"{name}_scrapes_failed"] = failed
     report.expect(found <= ANSWER_SECONDS * report.slack, f"{name}: a scrape took {found:.3f} s at p99")
