@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeGuard
 from worker.config import JobType
 from worker.context import Context
 from worker.errors import AttemptTimeout, CancelRequested, DeadlineExceeded, Interrupted, JobError
-from worker.job import Job
+from worker.job import Job, Status
 from worker.outcome import Failed, Outcome, Retried, judge, message
 from worker.retry import Retry
 from worker.verdict import Verdict
@@ -27,6 +27,9 @@ class End(NamedTuple):
 
     ran: bool
     frees: bool
+
+
+_RAN = End(ran=True, frees=False)  # nearly all of them
 
 
 class Attempt:
@@ -81,6 +84,13 @@ class Attempt:
     def seconds(self) -> float:
         """Since it began."""
         return 0.0 if self.began is None else time.monotonic() - self.began
+
+    def end(self, outcomes: Sequence[Outcome]) -> End:
+        """What its end means for others, once its verdicts are written."""
+        ran, frees = self.began is not None, self.jobs[0].concurrency_key is not None
+        for outcome in outcomes:
+            frees = frees or outcome.status is Status.PENDING
+        return _RAN if ran and not frees else End(ran, frees)
 
 
 def concluded(jobs: Sequence[Job], came: Any, retry: Retry) -> tuple[Sequence[Outcome], list[Verdict]]:

@@ -16,7 +16,7 @@ from worker.config import JobType
 from worker.context import Context
 from worker.errors import Interrupted, JobError, LeaseExpired
 from worker.handlers import Handler, switched_off
-from worker.job import Job, Status
+from worker.job import Job
 from worker.log import job_fields
 from worker.outcome import Outcome, Retried, judge
 from worker.report import Reporter
@@ -77,6 +77,8 @@ class Executor:
 
     def calls(self, jobs: Sequence[Job]) -> list[list[Job]]:
         """Claimed jobs as the calls they make: one each, but coalescing rows of one key go together."""
+        if not self._coalesced:
+            return [[job] for job in jobs]
         calls: dict[object, list[Job]] = {}
         for job in jobs:
             together = job.job_type in self._coalesced and job.concurrency_key is not None
@@ -233,14 +235,12 @@ class Executor:
     def _settled(
         self, attempt: Attempt, outcomes: Sequence[Outcome], seconds: float, statuses: Sequence[str | None]
     ) -> None:
-        jobs = attempt.jobs
         try:
-            for job, outcome, status in zip(jobs, outcomes, statuses, strict=True):
+            for job, outcome, status in zip(attempt.jobs, outcomes, statuses, strict=True):
                 self._reporter.attempt(job, outcome, seconds, status)
         except Exception as error:  # it is settled all the same, and its slot is free
-            _log.error("job.crashed", error=f"{type(error).__name__}: {error}", **job_fields(jobs[0]))
-        again = [outcome for outcome in outcomes if outcome.status is Status.PENDING]
-        attempt.ended(End(attempt.began is not None, bool(again) or jobs[0].concurrency_key is not None))
+            _log.error("job.crashed", error=f"{type(error).__name__}: {error}", **job_fields(attempt.jobs[0]))
+        attempt.ended(attempt.end(outcomes))
 
     def _retry(self, job: Job) -> Retry:
         return self._retries.get(job.job_type) or Retry()

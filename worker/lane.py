@@ -19,10 +19,7 @@ class Lane:
         self._finished: deque[float] = deque(maxlen=prefetch)
 
     def room(self) -> int:
-        past = time.monotonic() - LATELY
-        while self._finished and self._finished[0] <= past:
-            self._finished.popleft()
-        return self.size + len(self._finished) - self._in_hand - self._asked
+        return self._room(time.monotonic())
 
     @contextmanager
     def asking(self, jobs: int, then: asyncio.Event) -> Iterator[None]:
@@ -37,8 +34,18 @@ class Lane:
     def started(self) -> None:
         self._in_hand += 1
 
-    def ended(self, ran: bool) -> None:
+    def ended(self, ran: bool) -> bool:
+        """One less is in hand; True where there was no room until now, so that what is due was not looked for."""
+        now = time.monotonic()
+        full = self._room(now) <= 0
         # What was handed back without its turn is no sign of pace: counted, it would be claimed again at once.
         self._in_hand -= 1
         if ran:
-            self._finished.append(time.monotonic())
+            self._finished.append(now)
+        return full
+
+    def _room(self, now: float) -> int:
+        finished, past = self._finished, now - LATELY
+        while finished and finished[0] <= past:
+            finished.popleft()
+        return self.size + len(finished) - self._in_hand - self._asked

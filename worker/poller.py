@@ -224,16 +224,13 @@ class Poller:
         ended(End(False, end.frees or name in self._limited))  # no sign of pace, whatever it did
 
     def _graph_ended(self, end: End) -> None:
-        passed_over = self._graphs.room() <= 0
-        self._graphs.ended(end.ran)
-        self._ended(end, passed_over)
+        self._ended(end, self._graphs.ended(end.ran))
 
     def _ended(self, end: End, passed_over: bool = False) -> None:
         self.in_hand -= 1
-        passed_over = passed_over or self._all.room() <= 0  # what is due was not looked for
-        self._all.ended(end.ran)
+        full = self._all.ended(end.ran)
         self._changed.set()
-        if end.frees or passed_over:
+        if end.frees or full or passed_over:
             self._bell.ring()
 
     async def _failed(self, error: Exception, failures: int) -> None:

@@ -58,7 +58,7 @@ class Reporter(Watch):
             self._metrics.lost_claims.inc()
             _log.warning("job.lost_claim", outcome=word(outcome), **job_fields(job))
             return
-        finished, duration, wait = self._series(job.job_type, word(outcome))
+        finished, duration, wait = self._series(job.job_type, type(outcome))  # type: ignore[arg-type]
         finished.inc()
         duration.observe(seconds)
         wait.observe(max(job.waited, 0.0))
@@ -116,10 +116,10 @@ class Reporter(Watch):
             _log.info("jobs.finished", job_type=job_type, jobs=jobs)
         self._quiet.clear()
 
-    def _look_up(self, job_type: str, outcome: str) -> tuple[prometheus_client.Counter, Span, Span]:
+    def _look_up(self, job_type: str, outcome: type[Outcome]) -> tuple[prometheus_client.Counter, Span, Span]:
         label = self._metrics.label(job_type)
         return (
-            self._metrics.finished.labels(label, outcome),
+            self._metrics.finished.labels(label, outcome.__name__.lower()),
             self._metrics.duration.labels(label),
             self._metrics.wait.labels(label),
         )

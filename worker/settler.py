@@ -6,7 +6,7 @@ claim fences it, so that late is never wrong.
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import asyncpg
 import structlog
@@ -25,9 +25,8 @@ _log = structlog.get_logger()
 Written = Callable[[Sequence[str | None]], None]
 
 
-class _Bundle(NamedTuple):
-    verdicts: Sequence[Verdict]
-    written: Written
+# Verdicts that belong together, and who is told; a plain tuple, for there is one for nearly every job.
+_Bundle = tuple[Sequence[Verdict], Written]
 
 
 class Settler:
@@ -51,7 +50,7 @@ class Settler:
         Args:
             written: told of each the row's new status, or None when the claim was lost.
         """
-        bundle = _Bundle(verdicts, written)
+        bundle = (verdicts, written)
         for verdict in verdicts:
             if verdict.follows:
                 # What it enqueues may wait for somebody's unique key: it must not hold up the others.
@@ -75,17 +74,17 @@ class Settler:
                 self._something.clear()
             await self._flush(group)
 
-    def _next_group(self) -> "list[_Bundle]":
+    def _next_group(self) -> list[_Bundle]:
         size = taken = 0
-        for bundle in self._waiting:
-            if taken and size + len(bundle.verdicts) > GROUP:
+        for verdicts, _ in self._waiting:
+            if taken and size + len(verdicts) > GROUP:
                 break
-            taken, size = taken + 1, size + len(bundle.verdicts)
+            taken, size = taken + 1, size + len(verdicts)
         group, self._waiting = self._waiting[:taken], self._waiting[taken:]
         return group
 
-    async def _flush(self, group: "Sequence[_Bundle]") -> None:
-        verdicts = [verdict for bundle in group for verdict in bundle.verdicts]
+    async def _flush(self, group: Sequence[_Bundle]) -> None:
+        verdicts = [verdict for bundle, _ in group for verdict in bundle]
         try:
             statuses = await self._persist(verdicts)
         except asyncpg.LockNotAvailableError:
@@ -102,7 +101,7 @@ class Settler:
         self._alone.add(task)
         task.add_done_callback(self._alone.discard)
 
-    async def _insist(self, bundle: "_Bundle") -> None:
+    async def _insist(self, bundle: _Bundle) -> None:
         statuses: dict[int, str] = {}
         async for attempt in tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception_type(asyncpg.LockNotAvailableError),
@@ -112,18 +111,17 @@ class Settler:
             with attempt:
                 async with self._lane:  # one at a time, or they would take every control connection
                     try:
-                        statuses = await self._persist(bundle.verdicts)
+                        statuses = await self._persist(bundle[0])
                     except asyncpg.LockNotAvailableError:
                         raise
                     except asyncpg.PostgresError as error:
-                        statuses = await self._one_by_one(bundle.verdicts, error)
+                        statuses = await self._one_by_one(bundle[0], error)
         self._answer([bundle], statuses)
 
-    def _answer(self, group: "Sequence[_Bundle]", statuses: dict[int, str]) -> None:
-        verdicts = [verdict for bundle in group for verdict in bundle.verdicts]
-        self._queue.drop(verdict.claim for verdict in verdicts)
-        for bundle in group:
-            bundle.written([statuses.get(verdict.id) for verdict in bundle.verdicts])
+    def _answer(self, group: Sequence[_Bundle], statuses: dict[int, str]) -> None:
+        self._queue.drop([verdict.claim for verdicts, _ in group for verdict in verdicts])
+        for verdicts, written in group:
+            written([statuses.get(verdict.id) for verdict in verdicts])
 
     async def _persist(self, verdicts: Sequence[Verdict]) -> dict[int, str]:
         uncertain = False

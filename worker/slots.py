@@ -53,7 +53,10 @@ class Slots:
 
     def next(self) -> Attempt | None:
         """The first in line, if its turn has come; it may begin."""
-        heads = [line for line in self._lines if line and (self._free_steps > 0 or line is not self._lines[0])]
+        steps, others = self._lines
+        if not steps and not others:
+            return None  # as nearly always
+        heads = [line for line in self._lines if line and (self._free_steps > 0 or line is not steps)]
         if not heads:
             return None
         line = min(heads, key=lambda line: next(iter(line.values())))

@@ -42,7 +42,8 @@ class Verdict(NamedTuple):
         if type(outcome) is Completed and not follows:  # nearly all of them, and by the hundred
             reason = None if outcome.reason is None else clean(outcome.reason)
             result = encode(outcome.result)
-            return cls(job.id, job.claim, "completed", reason, 0.0, None, True, False, True, None, result)
+            plain = (job.id, job.claim, "completed", reason, 0.0, None, True, False, True, None, result, None, None)
+            return tuple.__new__(cls, plain)  # a third of the time that its own constructor takes
         went_well = isinstance(outcome, _WELL)
         return cls(
             id=job.id,

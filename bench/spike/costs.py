@@ -25,7 +25,7 @@ from worker.cli.daemon import collect_seldom
 from worker.context import Context
 from worker.executor import Executor
 from worker.handlers import coroutine
-from worker.job_queue import Claimed, JobQueue
+from worker.job_queue import COLUMNS, Claimed, JobQueue
 from worker.metrics import Metrics
 from worker.poller import Poller
 from worker.report import Reporter
@@ -36,21 +36,34 @@ JOBS, BATCH, RUNS = 40_000, 500, 6
 PAYLOAD = '{"n": 1, "pad": "' + "x" * 80 + '"}'
 
 
+LOOKED = (0, 1, 1, None)  # parked, xmin, xmax, next_due
+NAMED = {"id": 0, "parked": COLUMNS, "xmin": COLUMNS + 1, "xmax": COLUMNS + 2, "next_due": COLUMNS + 3}
+
+
+class Row(tuple[Any, ...]):
+    """A row as the driver gives it: by number, by name, by slice."""
+
+    __slots__ = ()
+
+    def __getitem__(self, key: Any) -> Any:
+        return tuple.__getitem__(self, NAMED[key] if isinstance(key, str) else key)
+
+
 class Ready(NamedTuple):
     """What the queue's connections would answer, at once and without any server."""
 
     left: list[int]
     done: list[int]
 
-    async def fetch(self, query: str, *given: Any) -> list[dict[str, Any]]:
+    async def fetch(self, query: str, *given: Any) -> list[Any]:
         if "claim" in query:
             count = min(given[-1], self.left[0], BATCH)
             self.left[0] -= count
-            return [{"jobs": [_row(self.left[0] + n) for n in range(count)], "parked": 0, "xmin": 1, "xmax": 1,
-                     "next_due": None}]  # fmt: skip
+            rows = [Row((*_row(self.left[0] + n), *LOOKED)) for n in range(count)]
+            return rows or [Row((*[None] * COLUMNS, *LOOKED))]
         await asyncio.sleep(0)
         self.done[0] += len(given[1])
-        return [{"id": verdict.id, "status": verdict.status} for verdict in given[1]]
+        return [[[]]]
 
     async def execute(self, query: str, *given: Any) -> None:
         """Nothing."""

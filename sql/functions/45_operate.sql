@@ -226,7 +226,7 @@ begin
   end if;
   rows := worker.ration(worker.take_keys(rows), 1);
   perform worker.stand_in(slots, rows);
-  jobs := worker.start(rows, me, batch, worker.now());
+  jobs := worker.start(rows, me, batch, worker.now(), true);
   perform worker.note_claims(me, jobs);
   return query select * from unnest(jobs);
 end

@@ -36,7 +36,9 @@ begin atomic
 end;
 comment on function worker.next_due(text[]) is 'Seconds until the next future row of the given types is due, or null';
 
-create or replace function worker.start(rows tid[], me bigint, batch bigint, instant timestamptz) returns worker.claimed[]
+drop function if exists worker.start(tid[], bigint, bigint, timestamptz);  -- of releases that always read the type
+create or replace function worker.start(rows tid[], me bigint, batch bigint, instant timestamptz, timed boolean)
+returns worker.claimed[]
 language sql volatile
 begin atomic
   with started as (
@@ -44,12 +46,13 @@ begin atomic
       status = 'running', queued = false, parked = false, claimed_by = me, batch = start.batch, claim = nextval('worker.claim_seq'),
       attempt = least(j.attempt + 1, 1000000), phase = null, finish_reason = null,
       started_at = coalesce(j.started_at, instant),
-      deadline_at = coalesce(j.deadline_at, instant + t.deadline),
+      deadline_at = case when timed and j.deadline_at is null
+                         then instant + (select t.deadline from worker.job_type t where t.name = j.job_type) else j.deadline_at end,
       held_key = case when j.unique_while = 'active' then j.held_key end
-    from worker.job_type t
-    where j.ctid = any (rows) and t.name = j.job_type
-    returning j.id, j.job_type, j.payload, j.priority, j.attempt, j.max_attempts, j.claim, j.tenant_id, j.correlation_id,
-      j.traceparent, j.source, j.parent_id, j.concurrency_key, j.rescues, j.snoozes, j.scheduled_at, j.deadline_at
+    where j.ctid = any (rows)
+    -- What is sorted by comes first: behind values of any length a sort looks for it anew at each comparison.
+    returning j.priority, j.scheduled_at, j.id, j.job_type, j.payload, j.attempt, j.max_attempts, j.claim, j.tenant_id,
+      j.correlation_id, j.traceparent, j.source, j.parent_id, j.concurrency_key, j.rescues, j.snoozes, j.deadline_at
   )
   -- Made into composites after they are sorted: a sort would take them apart again for each comparison.
   select array_agg((s.id, s.job_type, s.payload::text, s.priority, s.attempt, s.max_attempts, s.claim, s.tenant_id,
@@ -57,8 +60,8 @@ begin atomic
     date_part('epoch', instant - s.scheduled_at), date_part('epoch', s.deadline_at - instant), true)::worker.claimed)
   from (select * from started order by priority, scheduled_at, id) s;
 end;
-comment on function worker.start(tid[], bigint, bigint, timestamptz) is
-  'Turns locked pending rows into running ones, in the order in which they are to begin; the last statement of a claim';
+comment on function worker.start(tid[], bigint, bigint, timestamptz, boolean) is
+  'Turns locked pending rows into running ones, in the order in which they are to begin; the last statement of a claim. timed: some type has a deadline';
 
 create or replace function worker.take_keys(rows tid[]) returns tid[]
 language plpgsql set search_path = pg_catalog, pg_temp
@@ -173,6 +176,7 @@ declare
   keyed boolean;
   audited boolean;
   gated boolean;
+  timed boolean;
   rated boolean := false;
   fair boolean := false;
   again boolean := false;
@@ -185,9 +189,9 @@ begin
     from worker.job_type t where t.name = any (types)
   )
   select coalesce(array_agg(picked.ctid), '{}'), coalesce(bool_or(picked.keyed), false),
-         (select k.audited from kinds k), (select k.gated from kinds k),
+         (select k.audited from kinds k), (select k.gated from kinds k), exists (select from worker.job_type t where t.deadline is not null),
          pg_snapshot_xmin(pg_current_snapshot())::text::bigint, pg_snapshot_xmax(pg_current_snapshot())::text::bigint
-  into found_rows, keyed, audited, gated, claim.xmin, claim.xmax
+  into found_rows, keyed, audited, gated, timed, claim.xmin, claim.xmax
   from (
     select hit.ctid, hit.keyed
     from (
@@ -220,7 +224,7 @@ begin
     mine := worker.join_calls(mine);
   end if;
   if cardinality(mine) > 0 then
-    jobs := worker.start(mine, me, batch, instant);
+    jobs := worker.start(mine, me, batch, instant, timed);
     if fair then jobs := worker.in_turn(jobs); end if;
     if audited then perform worker.note_claims(me, jobs); end if;
   end if;

@@ -34,7 +34,7 @@ DAEMONS = (
     "sleep(1, 1)",
     "wake(1)",
     "test_ring('x')",
-    "start('{}', 1, 1, now())",
+    "start('{}', 1, 1, now(), true)",
     "take_keys('{}')",
     "free_keys('{}', '{}')",
     "unpark('{}')",

@@ -40,7 +40,7 @@ _CLOSED = re.compile(r"\brevoke usage on type ([^;]*?) from public;")
 # What Postgres adds when it shows a definition, and what a person may leave out: none of it changes what is meant.
 NOISE = (
     r"::(double precision|character varying|timestamp with time zone|\w+)|\mas\s+\w+|\musing btree|\mor replace"
-    r"|\mjob_step\.|[\s();]"
+    r"|\mwith \(fillfactor[^)]*\)|\mjob_step\.|[\s();]"
 )
 _SEVERAL = re.compile(r",\s*(?![^()]*\))")
 
