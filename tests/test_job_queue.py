@@ -1,6 +1,7 @@
 """The queue as the daemon sees it: numbered claim calls, and what becomes of those whose answer is lost."""
 
 import asyncio
+from datetime import timedelta
 
 import asyncpg
 import pytest
@@ -25,6 +26,19 @@ async def test_calls_are_numbered_and_the_number_is_on_the_row(parts, connection
     assert [job.id for job in jobs] == ids
     assert [(await row(connection, job_id))["batch"] for job_id in ids] == [1, 2, 3]
     assert len({job.claim for job in jobs}) == 3
+
+
+async def test_jobs_come_in_the_order_in_which_they_are_to_begin_and_a_look_in_vain_tells_as_much(parts, connection):
+    ids = [await enqueue(connection, priority=priority) for priority in (7, 5)]
+    await enqueue(connection, priority=7, delay=timedelta(hours=1))
+    looked = await parts.queue.claim(10)
+    assert [job.id for job in looked.jobs] == [ids[1], ids[0]]
+    assert [(job.priority, job.attempt, job.remaining) for job in looked.jobs] == [(5, 1, None), (7, 1, None)]
+    in_vain = await parts.queue.claim(10)
+    assert (in_vain.jobs, in_vain.parked, in_vain.xmax >= looked.xmax) == ([], 0, True)
+    for each in (looked, in_vain):
+        assert each.next_due is not None
+        assert 3500 < each.next_due <= 3600
 
 
 async def test_open_batch_is_the_lowest_call_still_held(parts, connection):

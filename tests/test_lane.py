@@ -24,6 +24,16 @@ def test_beyond_its_size_no_more_than_finished_lately_and_no_more_than_prefetch(
     assert two.room() == 2
 
 
+def test_an_end_tells_whether_there_was_no_room_before_it():
+    two = Lane(2, 0)
+    two.started()
+    assert two.ended(ran=True) is False
+    two.started()
+    two.started()
+    assert two.ended(ran=True) is True  # what was due was not looked for meanwhile
+    assert two.ended(ran=False) is False
+
+
 def test_what_a_claim_on_its_way_asks_for_is_not_asked_for_twice():
     ten, changed = Lane(10, 0), asyncio.Event()
     with ten.asking(6, changed):

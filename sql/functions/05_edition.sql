@@ -5,7 +5,7 @@
 
 create or replace function worker.edition(out edition integer, out serves integer)
 language sql immutable parallel safe
-as $$ select 1, 1 $$;
+as $$ select 2, 1 $$;
 comment on function worker.edition() is
   'The edition of this schema, and the oldest one whose daemons work on it; a release from before that one refuses to start (exit code 3)';
 grant execute on function worker.edition() to worker_run, worker_read;
