@@ -36,7 +36,6 @@ begin atomic
 end;
 comment on function worker.next_due(text[]) is 'Seconds until the next future row of the given types is due, or null';
 
-drop function if exists worker.start(tid[], bigint, bigint, timestamptz);  -- of releases that always read the type
 create or replace function worker.start(rows tid[], me bigint, batch bigint, instant timestamptz, timed boolean)
 returns worker.claimed[]
 language sql volatile
@@ -62,6 +61,14 @@ begin atomic
 end;
 comment on function worker.start(tid[], bigint, bigint, timestamptz, boolean) is
   'Turns locked pending rows into running ones, in the order in which they are to begin; the last statement of a claim. timed: some type has a deadline';
+
+-- For the claims of edition 1 that are under way while this is put in its place: they end with what they began with.
+create or replace function worker.start(rows tid[], me bigint, batch bigint, instant timestamptz) returns worker.claimed[]
+language sql volatile
+begin atomic
+  select worker.start(rows, me, batch, instant, true);
+end;
+comment on function worker.start(tid[], bigint, bigint, timestamptz) is 'As with timed; called by claims of edition 1';
 
 create or replace function worker.take_keys(rows tid[]) returns tid[]
 language plpgsql set search_path = pg_catalog, pg_temp
