@@ -14,7 +14,7 @@ from contextlib import suppress
 
 from worker.job_queue import Claimed, JobQueue
 
-BUSY_PAUSE = 0.005  # between looks while the bell is off
+BUSY_PAUSE = 0.007  # between looks while the bell is off: at 500 jobs/s 0.50 s of CPU a thousand, 0.56 at 5 ms (0034)
 BUSY_LOOKS = 3  # useful looks in BUSY_SPAN turn the bell off
 BUSY_SPAN = 0.1
 NAPS = (0.01, 0.02, 0.04, 0.05)
