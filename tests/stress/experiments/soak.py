@@ -233,6 +233,8 @@ async def _judged(soak: Soak, report: Report) -> float:
 def _told(soak: Soak, report: Report, seconds: float) -> None:
     """The curves; none of them may rise."""
     first = soak.daemons[0].pid
+    lives = soak.daemons[0] in soak.place.alive()
+    report.expect(lives, f"the daemon whose curves these are has ended: {soak.daemons[0].said()[-300:]}")
     hours = report.injected / AN_HOUR
     report.figures |= {"daemon_hours": round(hours, 1), "times": TIMES, "seconds": round(seconds), **soak.faults}
     for what in ("rss_mb", "files", "threads"):
