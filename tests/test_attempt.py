@@ -26,14 +26,14 @@ def typed(timeout: str) -> JobType:
 def test_the_nearer_of_timeout_and_deadline(timeout, remaining, begins, late) -> None:
     attempt = Attempt([job(remaining=remaining)], "python", lambda end: None)
     job_type = typed(timeout)
-    assert attempt.begin(job_type) is begins
+    assert attempt.begin(job_type.timeout) is begins
     assert type(attempt.late(job_type)) is late
 
 
 def test_the_deadline_goes_on_while_it_waits_for_its_turn() -> None:
     attempt = Attempt([job(remaining=60.0)], "python", lambda end: None)
     attempt.claimed -= 61.0
-    assert not attempt.begin(typed("5m"))
+    assert not attempt.begin(typed("5m").timeout)
 
 
 def test_what_came_of_a_call_is_for_all_of_its_jobs_unless_it_says_otherwise() -> None:

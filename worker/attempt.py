@@ -64,11 +64,11 @@ class Attempt:
         self.over = False
         self.suspect = jobs[0].rescues >= SUSPECT or (len(jobs) > 1 and any(job.rescues >= SUSPECT for job in jobs))
 
-    def begin(self, job_type: JobType) -> bool:
+    def begin(self, timeout: float | None) -> bool:
         """Its turn has come, and its timeout begins to count; False when the job's deadline is over already."""
         self.began = time.monotonic()
-        if job_type.timeout is not None:
-            self.until = self.began + job_type.timeout
+        if timeout is not None:
+            self.until = self.began + timeout
         if (remaining := self.jobs[0].remaining) is not None:
             self.until = min(self.until, self.claimed + remaining)  # which goes on while it waits for its turn
         return self.until > self.began
@@ -96,7 +96,7 @@ class Attempt:
 def concluded(jobs: Sequence[Job], came: Any, retry: Retry) -> tuple[Sequence[Outcome], list[Verdict]]:
     """What a call came to, for each of its jobs, and what is written of it; never raises."""
     if len(jobs) == 1:
-        outcome, verdict = _judged(jobs[0], shared(jobs, came)[0], retry)
+        outcome, verdict = _judged(jobs[0], None if came is None else shared(jobs, came)[0], retry)
         return (outcome,), [verdict]
     judged = [_judged(job, each, retry)[0] for job, each in zip(jobs, shared(jobs, came), strict=True)]
     outcomes = together(jobs, judged)

@@ -15,7 +15,7 @@ from worker.attempt import Attempt, End, concluded
 from worker.config import JobType
 from worker.context import Context
 from worker.errors import Interrupted, JobError, LeaseExpired
-from worker.handlers import Handler, switched_off
+from worker.handlers import Handler, chooser
 from worker.job import Job
 from worker.log import job_fields
 from worker.outcome import Outcome, Retried, judge
@@ -57,16 +57,16 @@ class Executor:
         master: bool = True,
     ) -> None:
         self._types = types
-        self._handlers = handlers
         self._make_context = make_context
         self._settler = settler
         self._reporter = reporter
         self._slots = Slots(concurrency, concurrency if connections is None else connections)
-        self._fallbacks = fallbacks or {}
-        self._master = master
         self._loop = asyncio.get_running_loop()
         # Of the declared types, asked for each job: a model's own attribute costs more than a dictionary's.
         self._retries = {name: each.retry for name, each in types.items()}
+        self._kinds = {name: each.kind for name, each in types.items()}
+        self._timeouts = {name: each.timeout for name, each in types.items()}
+        self._work = chooser(types, handlers, fallbacks or {}, master)
         self._coalesced = {name for name, each in types.items() if each.coalesce is not None}
         self._attempts: dict[int, Attempt] = {}
         self._stubborn: set[Attempt] = set()  # given up, and their handlers still run
@@ -92,7 +92,7 @@ class Executor:
             jobs: one job, or those of a coalesced call, oldest first.
             ended: told once the verdicts are written and reported.
         """
-        attempt = Attempt(jobs, self._types[jobs[0].job_type].kind, ended)
+        attempt = Attempt(jobs, self._kinds[jobs[0].job_type], ended)
         self._attempts[jobs[0].claim] = attempt
         if not self._slots.take(attempt):
             self._impatient.at(attempt.claimed + TURN_SECONDS)
@@ -135,9 +135,9 @@ class Executor:
 
     def _begun(self, attempt: Attempt) -> bool:
         """Its turn has come; False when its time is over already."""
-        job_type = self._types[attempt.jobs[0].job_type]
-        if not attempt.begin(job_type):
-            self._conclude(attempt, attempt.late(job_type))
+        name = attempt.jobs[0].job_type
+        if not attempt.begin(self._timeouts[name]):
+            self._conclude(attempt, attempt.late(self._types[name]))
             return False
         context = attempt.context = self._make_context(attempt.jobs)
         context.until = attempt.until
@@ -166,13 +166,6 @@ class Executor:
     def _done(self, attempt: Attempt, task: "asyncio.Task[Any]") -> None:
         self._stubborn.discard(attempt)
         self._over(attempt, JobError("the handler was cancelled from within") if task.cancelled() else task.result())
-
-    def _work(self, job: Job) -> Handler:
-        """The type's handler; where it is off, its fallback, or nothing at all."""
-        job_type = self._types[job.job_type]
-        if self._master and job_type.enabled and job_type.sources.get(job.source or "", True):
-            return self._handlers[job.job_type]
-        return self._fallbacks.get(job.job_type, switched_off)
 
     def _stop(self, attempt: Attempt, reason: JobError) -> None:
         attempt.reason = reason

@@ -207,9 +207,8 @@ class JobQueue(Ongoing):
         return batch, rows
 
     def _hold(self, batch: int, rows: Iterable[Iterable[Any]]) -> list[Job]:
-        jobs = [Job._make(row) for row in rows]
-        for job in jobs:
-            self._batch_of[job.claim] = batch
+        jobs = [tuple.__new__(Job, row) for row in rows]  # as Job._make, in half the time
+        self._batch_of |= dict.fromkeys([job.claim for job in jobs], batch)
         if jobs:
             self._held[batch] += len(jobs)
         self._note_open()

@@ -10,6 +10,7 @@ from worker.context import Context
 from worker.database import Pool
 from worker.errors import DeclarationError
 from worker.handlers import coroutine, endpoint, sql_graph
+from worker.job import Job
 from worker.outcome import Completed, Outcome, Skipped
 
 Handler = Callable[[Context], Awaitable[Any]]
@@ -46,6 +47,25 @@ def fallbacks(types: Mapping[str, JobType], outbound: Sender) -> dict[str, Handl
 async def switched_off(context: Context) -> Outcome:
     """For jobs whose type, source or daemon is switched off, where there is no fallback."""
     return Skipped("source_off")
+
+
+def chooser(
+    types: Mapping[str, JobType], handlers: Mapping[str, Handler], fallbacks: Mapping[str, Handler], master: bool
+) -> Callable[[Job], Handler]:
+    """What runs a job: its type's handler; where the type, its source or the whole daemon (`master`) is switched off,
+    its fallback, or nothing at all.
+    """
+    always = {name for name, each in types.items() if master and each.enabled and not each.sources}
+
+    def chosen(job: Job) -> Handler:
+        if job.job_type in always:
+            return handlers[job.job_type]
+        job_type = types[job.job_type]
+        if master and job_type.enabled and job_type.sources.get(job.source or "", True):
+            return handlers[job.job_type]
+        return fallbacks.get(job.job_type, switched_off)
+
+    return chosen
 
 
 def _noted(handler: Handler) -> Handler:
