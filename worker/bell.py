@@ -25,7 +25,7 @@ SEEN_AHEAD = 1.0  # as far as two beats reach; what is due later is seen again
 EARLY = 0.003  # a timer that fires early finds nothing and spins
 VAIN_LOOKS = 10  # in VAIN_SPAN, after which rings are taken for forged: anybody may NOTIFY
 VAIN_SPAN = 1.0
-LULL = 0.02  # for how long after a useful look the bell stays off
+LULL = 0.015  # for how long after a useful look the bell stays off
 
 
 class Bell:
