@@ -1,7 +1,5 @@
 """Many jobs at once: a filter, a look at what it means, and pages that go on where the last one ended."""
 
-import asyncio
-import time
 from typing import Any, Literal
 
 from fastapi import APIRouter
@@ -10,12 +8,10 @@ from pydantic import ConfigDict, Field, model_validator
 
 from worker.desk import Desk
 from worker.web.api.models import Answer, Given, Instant, JobId, Short, Table, TypeName
+from worker.web.bulk import worked
 from worker.web.problems import answers
 from worker.web.reply import Strict, reply
 from worker.web.visit import Operator, Queue
-
-WORK_SECONDS = 5.0  # of one request; who asks goes on with the next
-PAGE = 500
 
 router = APIRouter(tags=["many jobs"], route_class=Strict)
 
@@ -138,20 +134,3 @@ async def go_on(bulk: JobId, who: Operator, queue: Queue) -> Response:
 
 async def _preview(queue: Desk, verb: str, chosen: Chosen) -> Response:
     return reply({"dry_run": True, **await queue.preview_bulk(verb, chosen.told())})
-
-
-async def worked(queue: Desk, who: str, bulk: int) -> Table:
-    """What one request does of a bulk, in the shape of `Bulk`.
-
-    Pages, until there are no more or the time of one request is over; never all of them in one transaction.
-    """
-    until = time.monotonic() + WORK_SECONDS
-    told: Table = {"dry_run": False, "bulk": bulk, "done": 0, "refused": 0, "refusals": [], "more": True}
-    while told["more"] and time.monotonic() < until:
-        page = await queue.bulk_page(who, bulk, PAGE)
-        told["done"] += page["done"]
-        told["refused"] += page["refused"]
-        told["refusals"] = (told["refusals"] + page["refusals"])[:100]
-        told["more"] = page["more"]
-        await asyncio.sleep(0)  # jobs first
-    return told

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from worker.desk import Row
-from worker.web.api.many import worked
+from worker.web.bulk import worked
 from worker.web.login import own_path
 from worker.web.pages.front import done, front
 from worker.web.pages.jobs import filters, since
