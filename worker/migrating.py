@@ -18,17 +18,14 @@ LOCK_SECONDS = 60.0
 ANSWER_SECONDS = 10.0
 
 _TAKE = "select pg_try_advisory_lock($1)"
-_HOLDER = (
-    "select l.pid, a.usename, coalesce(nullif(a.application_name, ''), 'without a name')"
-    " from pg_locks l left join pg_stat_activity a using (pid)"
-    " where l.locktype = 'advisory' and l.granted and l.objsubid = 1 and l.classid::bigint << 32 | l.objid::bigint = $1"
-    " and l.database = (select d.oid from pg_database d where d.datname = current_database()) limit 1"
-)
 
 
 @asynccontextmanager
-async def alone(connection: asyncpg.Connection) -> AsyncIterator[None]:
+async def alone(connection: asyncpg.Connection, whose: str) -> AsyncIterator[None]:
     """Hold the lock of migrations, which is waited for.
+
+    Args:
+        whose: the question who holds a lock (`sql/migrating/holder.sql`).
 
     Raises:
         SchemaBusy: another session goes on holding it; the message names that one.
@@ -37,7 +34,7 @@ async def alone(connection: asyncpg.Connection) -> AsyncIterator[None]:
     # The holder is another process, so there is no event to wait for.
     while not await connection.fetchval(_TAKE, LOCK, timeout=ANSWER_SECONDS):
         if time.monotonic() > end:
-            raise SchemaBusy(await _in_the_way(connection))
+            raise SchemaBusy(await _in_the_way(connection, whose))
         await asyncio.sleep(0.1)
     try:
         yield
@@ -50,9 +47,9 @@ async def under_way(connection: asyncpg.Connection) -> bool:
     return not await connection.fetchval("select pg_try_advisory_xact_lock_shared($1)", LOCK)
 
 
-async def _in_the_way(connection: asyncpg.Connection) -> str:
+async def _in_the_way(connection: asyncpg.Connection, whose: str) -> str:
     """Who holds the lock, as every login may, and what to do about it."""
-    holder = await connection.fetchrow(_HOLDER, LOCK, timeout=ANSWER_SECONDS)
+    holder = await connection.fetchrow(whose, LOCK, timeout=ANSWER_SECONDS)
     if holder is None:
         return f"others migrated for {LOCK_SECONDS:g} s; repeat"
     pid, login, name = holder

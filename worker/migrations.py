@@ -76,7 +76,8 @@ async def migrate(dsn: str, progress: Callable[[str], None] = lambda line: None,
     """
     connection = await asyncpg.connect(dsn, timeout=10, command_timeout=FILE_SECONDS)
     try:
-        async with alone(connection):
+        (holder,) = files("migrating")
+        async with alone(connection, holder.text):
             return await _apply_pending(connection, progress, again)
     finally:
         await connection.close(timeout=5)
