@@ -21,10 +21,7 @@ from worker.verdict import Verdict
 
 # A row a job, not one array of all: to send that array the server takes 1 kB for each value in it, 6 MB for 500 jobs,
 # which it gets from the system and gives back with every call (docs/decisions/0034).
-_CLAIM = (
-    "select j.*, c.parked, c.xmin, c.xmax, c.next_due"
-    " from worker.claim($1, $2, $3, $4) c left join unnest(c.jobs) j on true"
-)
+_CLAIM = "select j.*, parked, xmin, xmax, next_due from worker.claim($1, $2, $3, $4) left join unnest(jobs) j on true"
 COLUMNS = len(Job._fields)
 COUNTS_SECONDS = 5.0  # for a connection, and for the answer: counts keep
 

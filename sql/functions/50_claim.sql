@@ -196,7 +196,8 @@ begin
     from worker.job_type t where t.name = any (types)
   )
   select coalesce(array_agg(picked.ctid), '{}'), coalesce(bool_or(picked.keyed), false),
-         (select k.audited from kinds k), (select k.gated from kinds k), exists (select from worker.job_type t where t.deadline is not null),
+         (select k.audited from kinds k), (select k.gated from kinds k),
+         exists (select from worker.job_type t where t.deadline is not null),
          pg_snapshot_xmin(pg_current_snapshot())::text::bigint, pg_snapshot_xmax(pg_current_snapshot())::text::bigint
   into found_rows, keyed, audited, gated, timed, claim.xmin, claim.xmax
   from (

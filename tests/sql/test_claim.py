@@ -129,6 +129,16 @@ class TestWhatItWrites:
         assert (row["status"], row["queued"], row["parked"], row["batch"]) == ("running", False, False, 5)
         assert (row["claimed_by"], row["started_at"]) == (queue.me, NOON + SECOND)
 
+    async def test_a_claim_of_the_former_edition_ends_with_the_function_it_began_with(self, queue: Queue) -> None:
+        await queue.declare("report", deadline=60)
+        job = await queue.enqueue("report")
+        await queue.register()
+        rows = await queue.db.fetch(
+            "select * from unnest(worker.start(array(select ctid from worker.job_queue), $1, 1, worker.now()))",
+            queue.me,
+        )
+        assert [(row["id"], row["attempt"], row["remaining"]) for row in rows] == [(job, 1, 60.0)]
+
     async def test_start_and_deadline_are_those_of_the_first_time(self, queue: Queue) -> None:
         await queue.clock(NOON)
         await queue.declare("report", deadline=60)

@@ -32,6 +32,14 @@ async def executed(session: Session) -> tuple[Queue, list[str]]:
     return queue, plans
 
 
+async def test_the_indexes_that_every_claim_writes_to_have_room(queue: Queue) -> None:
+    found = await queue.db.fetch(
+        "select relname, reloptions from pg_class where relnamespace = 'worker'::regnamespace and relkind = 'i'"
+        " and 'fillfactor=50' = any (reloptions) order by 1"
+    )
+    assert [row["relname"] for row in found] == ["job_queue_by_type", "job_queue_pkey"]
+
+
 async def plan_of(executed: tuple[Queue, list[str]], call: Callable[[], Awaitable[object]], *marks: str) -> str:
     """The plan of the one statement that has all of these texts in it, run by the call."""
     queue, plans = executed
