@@ -230,7 +230,7 @@ def _carrying(request: Request) -> Request:
 
 def _end(span: Span, came: Any) -> None:
     outcome = came[0] if isinstance(came, list) and came and isinstance(came[0], Outcome) else came
-    span.set_attribute("worker.job.outcome", word(outcome if isinstance(outcome, Outcome) else Completed()))
+    span.set_attribute("worker.job.outcome", word(type(outcome) if isinstance(outcome, Outcome) else Completed))
     if isinstance(outcome, Failed | Retried):
         _say(span, "", outcome.error, call=True)
 

@@ -56,8 +56,9 @@ class Reporter(Watch):
         """One attempt is over: `status` is what the row got, None when the claim was lost."""
         if status is None:
             self._metrics.lost_claims.inc()
-            _log.warning("job.lost_claim", outcome=word(outcome), **job_fields(job))
+            _log.warning("job.lost_claim", outcome=word(type(outcome)), **job_fields(job))
             return
+        # mypy takes a class whose instances have no hash for one that has none itself.
         finished, duration, wait = self._series(job.job_type, type(outcome))  # type: ignore[arg-type]
         finished.inc()
         duration.observe(seconds)
@@ -119,7 +120,7 @@ class Reporter(Watch):
     def _look_up(self, job_type: str, outcome: type[Outcome]) -> tuple[prometheus_client.Counter, Span, Span]:
         label = self._metrics.label(job_type)
         return (
-            self._metrics.finished.labels(label, outcome.__name__.lower()),
+            self._metrics.finished.labels(label, word(outcome)),
             self._metrics.duration.labels(label),
             self._metrics.wait.labels(label),
         )
@@ -140,7 +141,7 @@ class Reporter(Watch):
             case Snoozed():
                 _log.info("job.snoozed", again_in=outcome.delay, **fields)
             case _:
-                _log.info("job.finished", outcome=word(outcome), **fields)
+                _log.info("job.finished", outcome=word(type(outcome)), **fields)
 
     def _shown(self, job: Job, error: str) -> str:
         """An error as the log has it; what may hold a payload is on the row alone."""
@@ -152,6 +153,6 @@ def without_payload(error: str, call: bool) -> str:
     return _DETAIL.sub("", _WORDS.sub("", error) if call else error)
 
 
-def word(outcome: Outcome) -> str:
+def word(outcome: type[Outcome]) -> str:
     """What an outcome is called in labels, logs and spans."""
-    return type(outcome).__name__.lower()
+    return outcome.__name__.lower()
