@@ -8,6 +8,7 @@ import pytest
 
 from tests.heart import enqueue, heart, row, until
 from tests.proxy import proxied
+from worker import places
 from worker.errors import LostClaim, ProcessDead
 
 ODD = "odd_type"  # its name is on the wire in claims only, so that a proxy can tell them
@@ -39,6 +40,18 @@ async def test_jobs_come_in_the_order_in_which_they_are_to_begin_and_a_look_in_v
     for each in (looked, in_vain):
         assert each.next_due is not None
         assert 3500 < each.next_due <= 3600
+
+
+async def test_a_look_goes_on_where_the_last_full_one_ended_and_once_a_second_from_the_beginning(
+    parts, connection, monkeypatch
+):
+    monkeypatch.setattr(places, "SECONDS", 3600)
+    ids = [await enqueue(connection) for _ in range(3)]
+    assert (await parts.one()).id == ids[0]
+    earlier = await enqueue(connection, delay=timedelta(hours=-1))
+    assert (await parts.one()).id == ids[1]
+    monkeypatch.setattr(places, "SECONDS", 0)
+    assert (await parts.one()).id == earlier
 
 
 async def test_open_batch_is_the_lowest_call_still_held(parts, connection):
@@ -87,7 +100,7 @@ async def test_a_claim_that_never_arrived_is_closed_all_the_same(dsn, connection
 @pytest.fixture
 async def waiting_claim(parts, connection, second):
     """A claim in flight: it waits for its process row, which `second` holds until it rolls back."""
-    for name in ("claim(bigint, bigint, text[], integer)", "unclaim(bigint, bigint)"):
+    for name in ("claim(bigint, bigint, text[], integer, jsonb)", "unclaim(bigint, bigint)"):
         await connection.execute(f"alter function worker.{name} set lock_timeout = '30s'")
     async with parts.database.control.acquire(), parts.database.control.acquire():
         pass  # two that are connected: to register a new one, too, waits for the process row

@@ -264,7 +264,8 @@ async def test_who_is_confirmed_again_does_not_wait_for_the_end_of_a_backoff(cla
 
 
 async def test_an_answer_that_comes_after_the_fence_is_handed_back(claimer, connection, second):
-    await connection.execute("alter function worker.claim(bigint, bigint, text[], integer) set lock_timeout = '30s'")
+    call = "worker.claim(bigint, bigint, text[], integer, jsonb)"
+    await connection.execute(f"alter function {call} set lock_timeout = '30s'")
     async with claimer.parts.database.control.acquire(), claimer.parts.database.control.acquire():
         pass
     await second.execute("begin")

@@ -82,6 +82,38 @@ async def test_whoever_waits_while_a_flush_is_in_flight_goes_with_the_next(
     assert set(sizes[:-1]) == {1}
 
 
+async def test_where_many_wait_a_second_group_goes_beside_the_first(parts, settler, connection, monkeypatch):
+    held, sizes = asyncio.Event(), []
+    settle = parts.queue.settle
+
+    async def slow(verdicts):
+        sizes.append(len(verdicts))
+        await held.wait()
+        return await settle(verdicts)
+
+    monkeypatch.setattr(parts.queue, "settle", slow)
+    monkeypatch.setattr("worker.settler.MANY", 3)
+    monkeypatch.setattr("worker.settler.GROUP", 4)
+    jobs = await claimed(parts, connection, 13)
+    tasks = [asyncio.create_task(settled(settler, jobs[0], Completed()))]
+    await becomes(lambda: sizes == [1])
+    tasks += [asyncio.create_task(settled(settler, job, Completed())) for job in jobs[1:3]]
+    await becomes(lambda: len(settler._waiting) == 2)
+    tasks += [asyncio.create_task(settled(settler, job, Completed())) for job in jobs[3:]]
+    await becomes(lambda: sizes == [1, 4])  # the other lane took a whole group, and two are the most
+    held.set()
+    assert await asyncio.wait_for(asyncio.gather(*tasks), 20) == ["completed"] * 13
+    assert max(sizes) == 4
+
+
+async def test_both_lanes_woken_by_one_call_flush_nothing_twice(parts, settler, connection, monkeypatch):
+    monkeypatch.setattr("worker.settler.MANY", 2)
+    jobs = await claimed(parts, connection, 3)
+    tasks = [asyncio.create_task(settled(settler, job, Completed())) for job in jobs]
+    assert await asyncio.wait_for(asyncio.gather(*tasks), 20) == ["completed"] * 3
+    assert settler._waiting == []
+
+
 async def test_a_lost_claim_is_answered_with_none(parts, settler, connection):
     kept, lost = await claimed(parts, connection, 2)
     await connection.execute("update worker.job_queue set claim = nextval('worker.claim_seq') where id = $1", lost.id)

@@ -17,11 +17,13 @@ from worker.database import borrowed
 from worker.errors import ProcessDead
 from worker.job import Job
 from worker.ongoing import Ongoing
+from worker.places import Places
 from worker.verdict import Verdict
 
 # A row a job, not one array of all: to send that array the server takes 1 kB for each value in it, 6 MB for 500 jobs,
 # which it gets from the system and gives back with every call (docs/decisions/0034).
-_CLAIM = "select j.*, parked, xmin, xmax, next_due from worker.claim($1, $2, $3, $4) left join unnest(jobs) j on true"
+_CLAIM = """select j.*, parked, xmin, xmax, next_due, places
+  from worker.claim($1, $2, $3, $4, $5) left join unnest(jobs) j on true"""
 COLUMNS = len(Job._fields)
 COUNTS_SECONDS = 5.0  # for a connection, and for the answer: counts keep
 
@@ -62,6 +64,7 @@ class JobQueue(Ongoing):
         self._control = control
         self.me = me
         self.types = list(types)
+        self._places = Places()
         self._batch = 0
         self._unanswered: set[int] = set()
         self._in_flight: set[int] = set()
@@ -75,8 +78,10 @@ class JobQueue(Ongoing):
         Raises:
             ProcessDead: this process was declared dead.
         """
-        batch, rows = await self._numbered(_CLAIM, self.types if types is None else types, n)
+        since, after = self._places.after()
+        batch, rows = await self._numbered(_CLAIM, self.types if types is None else types, n, after)
         looked = rows[0]
+        self._places.reached(since, looked["places"])
         jobs = self._hold(batch, [row[:COLUMNS] for row in rows] if looked["id"] is not None else ())
         return Claimed(jobs, looked["parked"], looked["xmin"], looked["xmax"], looked["next_due"])
 
@@ -217,7 +222,7 @@ class JobQueue(Ongoing):
 
 async def try_claim(connection: asyncpg.Connection, me: int, types: Sequence[str]) -> None:
     """Do what a claim does, for no rows; raises as it does."""
-    await connection.fetchrow("select * from worker.claim($1, 0, $2, 0)", me, list(types))
+    await connection.fetchrow("select * from worker.claim($1, 0, $2, 0, null)", me, list(types))
 
 
 async def profile(connection: asyncpg.Connection) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """Verdicts written in groups: whoever waits while a flush is in flight goes with the next; no timer.
 
+Where many wait, a second group is on its way beside the first: one is written while the other's jobs are told.
+
 A verdict that cannot be written yet is kept and sent again until the database takes it or the process is stopped; the
 claim fences it, so that late is never wrong.
 """
@@ -17,7 +19,8 @@ from worker.job_queue import JobQueue
 from worker.outcome import Failed, clean
 from worker.verdict import Verdict
 
-GROUP = 1_000
+GROUP = 500
+MANY = 300  # bundles
 
 _log = structlog.get_logger()
 
@@ -40,7 +43,7 @@ class Settler:
         self._queue = queue
         self._failed = failed
         self._waiting: list[_Bundle] = []
-        self._something = asyncio.Event()
+        self._something, self._much = asyncio.Event(), asyncio.Event()
         self._alone: set[asyncio.Task[None]] = set()
         self._lane = asyncio.Lock()
 
@@ -58,6 +61,8 @@ class Settler:
                 return
         self._waiting.append(bundle)
         self._something.set()
+        if len(self._waiting) >= MANY:
+            self._much.set()
 
     async def settle(self, verdicts: Sequence[Verdict]) -> Sequence[str | None]:
         """The same, to be awaited."""
@@ -67,12 +72,20 @@ class Settler:
 
     async def run(self) -> None:
         """Flush, for ever."""
+        async with asyncio.TaskGroup() as lanes:
+            lanes.create_task(self._flushes(self._something))
+            lanes.create_task(self._flushes(self._much))
+
+    async def _flushes(self, wanted: asyncio.Event) -> None:
         while True:
-            await self._something.wait()
+            await wanted.wait()
             group = self._next_group()
             if not self._waiting:
                 self._something.clear()
-            await self._flush(group)
+            if len(self._waiting) < MANY:
+                self._much.clear()
+            if group:  # the other lane, woken by the same call, may have taken all
+                await self._flush(group)
 
     def _next_group(self) -> list[_Bundle]:
         size = taken = 0

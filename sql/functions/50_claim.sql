@@ -23,6 +23,44 @@ begin atomic
 end;
 comment on function worker.lines(text[]) is 'The (type, priority) lines that have queued rows, of the given types that are neither paused nor disabled';
 
+create or replace function worker.lines(types text[], after jsonb)
+returns table (job_type text, priority smallint, scheduled_at timestamptz, id bigint)
+language sql stable
+begin atomic
+  -- The line of a place is not hopped to: whether it has rows the look itself will tell, and the hop would read all that
+  -- is dead in front of them.
+  with recursive place (job_type, priority, scheduled_at, id) as materialized (
+    select split_part(p.key, ' ', 1), split_part(p.key, ' ', 2)::integer, (p.value ->> 0)::timestamptz, (p.value ->> 1)::bigint
+    from jsonb_each(after) p
+  ), line (job_type, priority) as (
+    select t.name, -32769  -- before all
+    from worker.job_type t
+    where t.name = any (types) and not t.paused and (t.enabled or t.fallback)
+    union all
+    select l.job_type, coalesce((select q.priority from worker.job_queue q where q.queued and q.job_type = l.job_type
+                                 and q.priority > l.priority and q.priority < coalesce(known.priority, 32768)
+                                 order by q.priority limit 1), known.priority)
+    from line l
+    cross join lateral (select min(p.priority) as priority from place p
+                        where p.job_type = l.job_type and p.priority > l.priority) known
+    where l.priority is not null
+  )
+  select l.job_type, l.priority::smallint, coalesce(p.scheduled_at, '-infinity'), coalesce(p.id, 0)
+  from line l left join place p on p.job_type = l.job_type and p.priority = l.priority
+  where l.priority between -32768 and 32767;
+end;
+comment on function worker.lines(text[], jsonb) is
+  'The lines as worker.lines tells them without places, those of places among them, and after which row of each to look';
+
+create or replace function worker.place(after jsonb, last tid) returns jsonb
+language sql stable
+begin atomic
+  select coalesce(after, '{}') || jsonb_build_object(q.job_type || ' ' || q.priority, jsonb_build_array(q.scheduled_at, q.id))
+  from worker.job_queue q where q.ctid = last;
+end;
+comment on function worker.place(jsonb, tid) is
+  'Places by line, that of the given row added: {"TYPE PRIORITY": [scheduled_at, id]}; worker.claim looks after them';
+
 create or replace function worker.next_due(types text[]) returns double precision
 language sql stable set enable_sort = off set jit = off
 begin atomic
@@ -170,8 +208,9 @@ end
 $$;
 comment on function worker.enter(bigint, bigint, boolean) is 'Refuses a claim of a process declared dead (WK006) or under a closed number (WK007)';
 
-create or replace function worker.claim(me bigint, batch bigint, types text[], n integer,
-  out jobs worker.claimed[], out parked integer, out xmin bigint, out xmax bigint, out next_due double precision)
+create or replace function worker.claim(me bigint, batch bigint, types text[], n integer, after jsonb,
+  out jobs worker.claimed[], out parked integer, out xmin bigint, out xmax bigint, out next_due double precision,
+  out places jsonb)
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan set jit = off set lock_timeout = '250ms'
 -- Statistics of another day make the index of a type's jobs look cheaper than that of due ones, if their order came free.
@@ -191,28 +230,35 @@ declare
   slots tid[];
   mine tid[];
 begin
-  with kinds as materialized (
-    select bool_or(t.audit) as audited, coalesce(bool_or(t.fair or t.limits <> '{}'), false) as gated
-    from worker.job_type t where t.name = any (types)
-  )
-  select coalesce(array_agg(picked.ctid), '{}'), coalesce(bool_or(picked.keyed), false),
-         (select k.audited from kinds k), (select k.gated from kinds k),
-         exists (select from worker.job_type t where t.deadline is not null),
-         pg_snapshot_xmin(pg_current_snapshot())::text::bigint, pg_snapshot_xmax(pg_current_snapshot())::text::bigint
-  into found_rows, keyed, audited, gated, timed, claim.xmin, claim.xmax
-  from (
-    select hit.ctid, hit.keyed
+  loop
+    with kinds as materialized (
+      select bool_or(t.audit) as audited, coalesce(bool_or(t.fair or t.limits <> '{}'), false) as gated
+      from worker.job_type t where t.name = any (types)
+    )
+    select coalesce(array_agg(picked.ctid), '{}'), coalesce(bool_or(picked.keyed), false),
+           (select k.audited from kinds k), (select k.gated from kinds k),
+           exists (select from worker.job_type t where t.deadline is not null),
+           pg_snapshot_xmin(pg_current_snapshot())::text::bigint, pg_snapshot_xmax(pg_current_snapshot())::text::bigint
+    into found_rows, keyed, audited, gated, timed, claim.xmin, claim.xmax
     from (
-      select l.job_type, l.priority from worker.lines(types) l
-      where not (select k.gated from kinds k)
-      order by l.priority, random()) line
-    cross join lateral (
-      select q.ctid, q.concurrency_key is not null as keyed from worker.job_queue q
-      where q.queued and q.job_type = line.job_type and q.priority = line.priority and q.scheduled_at <= instant
-        and (q.expires_at is null or q.expires_at > instant)
-      order by q.scheduled_at, q.id
-      limit n for no key update skip locked) hit
-    limit n) picked;
+      select hit.ctid, hit.keyed
+      from (
+        select l.job_type, l.priority, l.scheduled_at, l.id from worker.lines(types, after) l
+        where not (select k.gated from kinds k)
+        order by l.priority, random()) line
+      cross join lateral (
+        select q.ctid, q.concurrency_key is not null as keyed from worker.job_queue q
+        where q.queued and q.job_type = line.job_type and q.priority = line.priority and q.scheduled_at <= instant
+          and (q.scheduled_at, q.id) > (line.scheduled_at, line.id) and (q.expires_at is null or q.expires_at > instant)
+        order by q.scheduled_at, q.id
+        limit n for no key update skip locked) hit
+      limit n) picked;
+    exit when after is null or gated or (cardinality(found_rows) = n and not keyed);
+    after := null;  -- rows may be left before the places; and of a key the oldest goes first, which may just have got free
+  end loop;
+  if cardinality(found_rows) = n and n > 0 and not keyed and not gated then
+    places := worker.place(after, found_rows[n]);
+  end if;
 
   if gated then
     select p.rows, p.slots, p.rated, p.fair, p.again, p.soon into found_rows, slots, rated, fair, again, soon
@@ -249,8 +295,17 @@ begin
   end if;
 end
 $$;
-comment on function worker.claim(bigint, bigint, text[], integer) is
-  'Claims up to n due rows of the given types for process me under its call number batch. Also answers how many rows were parked or put off (look again at once), the snapshot''s xmin and xmax, and, when the batch is short, seconds until the next row is due';
+comment on function worker.claim(bigint, bigint, text[], integer, jsonb) is
+  'Claims up to n due rows of the given types for process me under its call number batch. Also answers how many rows were parked or put off (look again at once), the snapshot''s xmin and xmax, and, when the batch is short, seconds until the next row is due. places: where a full batch of rows without keys ended; given back as after, the next look begins there and does not read again what is dead before it. Rows that come in before a place are found once the batch is short or after is null, which is to be so once a second';
+
+-- For releases that know no places.
+create or replace function worker.claim(me bigint, batch bigint, types text[], n integer,
+  out jobs worker.claimed[], out parked integer, out xmin bigint, out xmax bigint, out next_due double precision)
+language sql volatile
+begin atomic
+  select c.jobs, c.parked, c.xmin, c.xmax, c.next_due from worker.claim(me, batch, types, n, null) c;
+end;
+comment on function worker.claim(bigint, bigint, text[], integer) is 'As with after, from the beginning of each line';
 
 create or replace function worker.unclaim(me bigint, batch bigint) returns integer
 language plpgsql security definer

@@ -43,7 +43,7 @@ SCHEMA = (
     Case("schema.function_changed", "alter function worker.forget(text, interval, integer) security invoker",
          name="invoker"),
     Case("schema.function_changed",
-         "alter function worker.claim(bigint, bigint, text[], integer) reset lock_timeout", name="setting"),
+         "alter function worker.claim(bigint, bigint, text[], integer, jsonb) reset lock_timeout", name="setting"),
     Case("schema.function_path", "alter function worker.retry(bigint, boolean) reset search_path"),
     Case("schema.function_foreign", ("create function worker.mine() returns integer language sql as 'select 1'",
          "revoke all on function worker.mine() from public; alter function worker.mine() owner to worker_owner")),

@@ -37,6 +37,7 @@ class Claim:
     next_due: float | None
     xmin: int
     xmax: int
+    places: str | None
 
     @property
     def ids(self) -> list[int]:
@@ -83,15 +84,21 @@ class Queue:
         return process
 
     async def claim(
-        self, n: int = 100, types: Sequence[str] | None = None, me: int | None = None, batch: int | None = None
+        self,
+        n: int = 100,
+        types: Sequence[str] | None = None,
+        me: int | None = None,
+        batch: int | None = None,
+        after: str | None = None,
     ) -> Claim:
-        """worker.claim for all declared types, under the next number, unless told otherwise."""
+        """worker.claim for all declared types, under the next number, from the beginning, unless told otherwise."""
         if types is None:
             types = [name for (name,) in await self.db.fetch("select name from worker.job_type")]
         self.batch = batch or next(self._batches)
         me = me or self.me or await self.register()
-        row = await self.db.fetchrow("select * from worker.claim($1, $2, $3, $4)", me, self.batch, list(types), n)
-        return Claim(row["jobs"], row["parked"], row["next_due"], row["xmin"], row["xmax"])
+        call = "select * from worker.claim($1, $2, $3, $4, $5)"
+        row = await self.db.fetchrow(call, me, self.batch, list(types), n, after)
+        return Claim(row["jobs"], row["parked"], row["next_due"], row["xmin"], row["xmax"], row["places"])
 
     async def take(self, n: int = 100, **named: Any) -> list[asyncpg.Record]:
         """The claimed jobs only."""

@@ -1,7 +1,8 @@
 """A model of the queue in Python: what each row must be, and the promises that no single call makes."""
 
+import json
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from tests.sql.conftest import NOON
 
@@ -61,6 +62,22 @@ class Model:
             self.status in ("failed", "cancelled"), self.priority, due, self.attempt, self.claim, self.started,
             self.rescues, self.snoozes, self.holds, self.status in FINAL, self.asked, self.process, self.tenant,
         )  # fmt: skip
+
+
+class Places:
+    """What a claim was told as `after`: of each line the row that the look begins behind."""
+
+    def __init__(self, told: str | None) -> None:
+        self.told = told
+        self._ends = {
+            line: ((datetime.fromisoformat(at) - NOON).total_seconds(), id)
+            for line, (at, id) in json.loads(told or "{}").items()
+        }
+
+    def ahead(self, job: Model) -> bool:
+        """Whether a look that begins there comes to it."""
+        end = self._ends.get(f"{job.type} {job.priority}")
+        return end is None or (job.due, job.id) > end
 
 
 FACTS = """

@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_s
 
 from tests.sql.conftest import Queue, verdict
 from tests.sql.machine import LEASE, People
-from tests.sql.model import Model
+from tests.sql.model import Model, Places
 
 NEVER = 10**9  # a claim number that nobody was given
 
@@ -27,11 +27,14 @@ class TheQueue(People):
         super().__init__()
         self.claims: set[int] = set()
         self.batches: list[tuple[int, int]] = []  # (process, claim call) that may still be closed
+        self.places: str | None = None  # where the last full batch ended
 
-    @rule(which=st.integers(0, 1), n=st.sampled_from([1, 2, 5]))
-    def claim(self, which: int, n: int) -> None:
+    @rule(which=st.integers(0, 1), n=st.sampled_from([1, 2, 5]), on=st.booleans())
+    def claim(self, which: int, n: int, on: bool) -> None:
         process = self.processes[which]
-        answer = self.run(self.queue.claim(n, me=process))
+        after = Places(self.places if on else None)
+        answer = self.run(self.queue.claim(n, me=process, after=after.told))
+        self.places = answer.places
         due = [
             job for job in self.jobs.values()
             if job.status == "pending" and not job.parked and job.due <= self.now
@@ -40,8 +43,11 @@ class TheQueue(People):
         parked = self.run(self.queue.db.fetch("select id from worker.job_queue where parked"))
         newly = [self.jobs[id] for (id,) in parked if not self.jobs[id].parked]
         looked = [self.jobs[id] for id in answer.ids] + newly
+        if len(ahead := [job for job in due if after.ahead(job)]) >= n and not any(job.line for job in looked):
+            due = ahead
         passed = [job for job in due if job not in looked]
         assert len(looked) == min(n, len(due))
+        assert (answer.places is None) == (len(looked) < n or any(job.line for job in looked))
         assert len(newly) == answer.parked
         assert all(job in due for job in looked)
         for job in looked:  # strict by priority over all types, by place inside a type's line
