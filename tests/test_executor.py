@@ -42,7 +42,7 @@ class Rig:
         return Context(jobs, {"k": 1}, self.parts.queue, self.parts.database.steps)
 
     def count(self, outcome):
-        return self.metrics.finished.labels("work", outcome)._value.get()
+        return self.metrics.finished.labels("work", outcome).value
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from worker.config import JobType
 from worker.context import Context
 from worker.errors import AttemptTimeout, CancelRequested, DeadlineExceeded, Interrupted, JobError
 from worker.job import Job, Status
-from worker.outcome import Failed, Outcome, Retried, judge, message
+from worker.outcome import DONE, Failed, Outcome, Retried, judge, message
 from worker.retry import Retry
 from worker.verdict import Verdict
 
@@ -29,7 +29,9 @@ class End(NamedTuple):
     frees: bool
 
 
-_RAN = End(ran=True, frees=False)  # nearly all of them
+# What nearly all of them come to, made once.
+_RAN = End(ran=True, frees=False)
+_DONE = (DONE,)
 
 
 class Attempt:
@@ -87,17 +89,17 @@ class Attempt:
 
     def end(self, outcomes: Sequence[Outcome]) -> End:
         """What its end means for others, once its verdicts are written."""
-        ran, frees = self.began is not None, self.jobs[0].concurrency_key is not None
-        for outcome in outcomes:
-            frees = frees or outcome.status is Status.PENDING
-        return _RAN if ran and not frees else End(ran, frees)
+        ran, keyed = self.began is not None, self.jobs[0].concurrency_key is not None
+        if outcomes is _DONE and ran and not keyed:
+            return _RAN
+        return End(ran, keyed or any(outcome.status is Status.PENDING for outcome in outcomes))
 
 
 def concluded(jobs: Sequence[Job], came: Any, retry: Retry) -> tuple[Sequence[Outcome], list[Verdict]]:
     """What a call came to, for each of its jobs, and what is written of it; never raises."""
     if len(jobs) == 1:
         outcome, verdict = _judged(jobs[0], None if came is None else shared(jobs, came)[0], retry)
-        return (outcome,), [verdict]
+        return _DONE if outcome is DONE else (outcome,), [verdict]
     judged = [_judged(job, each, retry)[0] for job, each in zip(jobs, shared(jobs, came), strict=True)]
     outcomes = together(jobs, judged)
     return outcomes, [Verdict.of(job, outcome) for job, outcome in zip(jobs, outcomes, strict=True)]

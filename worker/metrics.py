@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from worker.config import Config
 from worker.queue_gauges import QueueGauges
 from worker.series import COUNTED, OTHER
-from worker.spans import Spans
+from worker.spans import Counts, Spans
 
 # Classes of SQLSTATE that no statement of a job brings about: the way to the server, its room, its state, damage.
 TROUBLE = ("08", "25", "28", "53", "58", "XX", OTHER)
@@ -39,7 +39,7 @@ class Metrics:
         build: Mapping[str, str] | None = None,
     ) -> None:
         self.registry = CollectorRegistry()
-        self._counted: dict[str, Counter | Histogram | Spans] = {}
+        self._counted: dict[str, Counter | Histogram | Counts | Spans] = {}
         self._steps = {name: frozenset(steps) for name, steps in (job_types or {}).items()}
         self._schedules = frozenset(schedules)
         self._define_jobs()
@@ -81,7 +81,7 @@ class Metrics:
         self.queue.show(found, self._steps, self._schedules)
 
     @property
-    def counted(self) -> Mapping[str, Counter | Histogram | Spans]:
+    def counted(self) -> Mapping[str, Counter | Histogram | Counts | Spans]:
         """What is counted, by the names of `worker.series`."""
         return self._counted
 
@@ -102,7 +102,7 @@ class Metrics:
 
     def _define_jobs(self) -> None:
         kind = ["job_type"]
-        self.finished = self._counter("worker_jobs_finished")
+        self.finished = self._counts("worker_jobs_finished")
         self.duration = self._spans("worker_job_duration_seconds")
         self.wait = self._spans("worker_job_wait_seconds")
         self.step_duration = self._histogram("worker_step_duration_seconds")
@@ -135,6 +135,12 @@ class Metrics:
         counter = Counter(name, about.documentation, about.labels, registry=self.registry)
         self._counted[name] = counter
         return counter
+
+    def _counts(self, name: str) -> Counts:
+        about = COUNTED[name]
+        counts = Counts(name, about.documentation, about.labels, self.registry)
+        self._counted[name] = counts
+        return counts
 
     def _histogram(self, name: str) -> Histogram:
         about = COUNTED[name]

@@ -114,7 +114,7 @@ class Released(Outcome):
     counted = False
 
 
-_DONE = Completed()
+DONE = Completed()  # of a handler that came back with nothing
 
 
 def judge(job: Job, retry: Retry, came: Any, draw: Callable[[], float] = random.random) -> Outcome:
@@ -125,7 +125,7 @@ def judge(job: Job, retry: Retry, came: Any, draw: Callable[[], float] = random.
         draw: the jitter's random number in [0, 1).
     """
     if came is None:
-        return _DONE
+        return DONE
     match came:
         case Snoozed() if job.snoozes >= SNOOZES:
             return Failed(f"snoozed {SNOOZES} times", "exhausted")

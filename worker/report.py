@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
-import prometheus_client
 import structlog
 
 from worker.breaker import endpoint
@@ -17,7 +16,7 @@ from worker.job import Job
 from worker.log import job_fields
 from worker.metrics import Metrics
 from worker.outcome import Completed, Failed, Outcome, Retried, Skipped, Snoozed
-from worker.spans import Span
+from worker.spans import Count, Span
 from worker.step import StepError, Watch
 
 _DETAIL = re.compile(r"(?s)\nDETAIL: .*?(?=; step [a-z][a-z0-9_]*: |\nHINT: |\Z)")  # of an error: whole rows of tables
@@ -117,7 +116,7 @@ class Reporter(Watch):
             _log.info("jobs.finished", job_type=job_type, jobs=jobs)
         self._quiet.clear()
 
-    def _look_up(self, job_type: str, outcome: type[Outcome]) -> tuple[prometheus_client.Counter, Span, Span]:
+    def _look_up(self, job_type: str, outcome: type[Outcome]) -> tuple[Count, Span, Span]:
         label = self._metrics.label(job_type)
         return (
             self._metrics.finished.labels(label, word(outcome)),
