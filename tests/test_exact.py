@@ -1,6 +1,7 @@
 """JSON whose whole numbers keep their digits, in and out."""
 
 import json
+import re
 
 import orjson
 import pytest
@@ -31,6 +32,12 @@ def test_what_is_written_is_read_again(value):
 def test_every_digit_is_kept(number):
     assert exact.loads(f'{{"n": [{number}]}}') == {"n": [int(number)]}
     assert exact.dumps({"n": (int(number),)}) == f'{{"n":[{number}]}}'.encode()
+
+
+@given(st.text("0x9é\ud800", max_size=90), st.integers(0, 25), st.text("5 ٣", max_size=40))
+def test_a_row_of_digits_is_seen_wherever_it_begins(before, digits, after):
+    text = before + "7" * digits + after
+    assert exact._has_long(text) == (re.search("[0-9]{19}", text) is not None)
 
 
 def test_fractions_are_floats_beside_long_numbers_too():
