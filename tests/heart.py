@@ -17,7 +17,7 @@ from worker.database import Database
 from worker.job import Job
 from worker.job_queue import JobQueue
 from worker.lease import Events, Terms
-from worker.service import run
+from worker.service import Web, run
 from worker.stop import Stop
 
 DEADLINE = 20.0  # of every wait; never a timing that is asserted
@@ -160,11 +160,12 @@ class Heard:
 
 
 @asynccontextmanager
-async def daemon(config: Config) -> AsyncIterator[tuple[Stop, "asyncio.Task[None]", int]]:
+async def daemon(config: Config, web: Web | None = None) -> AsyncIterator[tuple[Stop, "asyncio.Task[None]", int]]:
     """The whole service in this very loop; stopped at the end, and its error is ours."""
     stop = Stop()
     ready: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-    task = asyncio.create_task(run(config, stop, lambda me: None if ready.done() else ready.set_result(me)))
+    begins = lambda me: None if ready.done() else ready.set_result(me)  # noqa: E731
+    task = asyncio.create_task(run(config, stop, begins, web=web))
     try:
         await asyncio.wait({task, ready}, timeout=DEADLINE, return_when=asyncio.FIRST_COMPLETED)
         if task.done():
