@@ -38,8 +38,9 @@ DONE = Completed()
 PAYLOAD = '{"n": 1, "pad": "' + "x" * 80 + '"}'
 
 
-LOOKED = (0, 1, 1, None)  # parked, xmin, xmax, next_due
-NAMED = {"id": 0, "parked": COLUMNS, "xmin": COLUMNS + 1, "xmax": COLUMNS + 2, "next_due": COLUMNS + 3}
+LOOKED = (0, 1, 1, None, None)  # parked, xmin, xmax, next_due, places
+NAMED = {"id": 0, "parked": COLUMNS, "xmin": COLUMNS + 1, "xmax": COLUMNS + 2, "next_due": COLUMNS + 3,
+         "places": COLUMNS + 4}  # fmt: skip
 
 
 class Row(tuple[Any, ...]):
@@ -59,7 +60,7 @@ class Ready(NamedTuple):
 
     async def fetch(self, query: str, *given: Any) -> list[Any]:
         if "claim" in query:
-            count = min(given[-1], self.left[0], BATCH)
+            count = min(given[3], self.left[0], BATCH)
             self.left[0] -= count
             rows = [Row((*_row(self.left[0] + n), *LOOKED)) for n in range(count)]
             return rows or [Row((*[None] * COLUMNS, *LOOKED))]
