@@ -1,5 +1,6 @@
 """What a person sees and does in a browser, and what the browser complains of meanwhile."""
 
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,16 @@ class Sight:
         self.pictures = Path(pictures) if pictures else None
         self.complaints: list[str] = []
 
-    async def page(self, path: str = "/admin", *, dark: bool = False, width: int = 1280, script: bool = True) -> Any:
-        """A new page in a browser that knows nothing yet."""
+    async def page(
+        self,
+        path: str = "/admin",
+        *,
+        dark: bool = False,
+        width: int = 1280,
+        script: bool = True,
+        before: Callable[[Any], Awaitable[None]] | None = None,
+    ) -> Any:
+        """A new page in a browser that knows nothing yet; `before` is done with it before it is asked for."""
         context = await self._browser.new_context(
             base_url=self.base,
             color_scheme="dark" if dark else "light",
@@ -45,6 +54,8 @@ class Sight:
         page.on("pageerror", lambda error: self.complaints.append(f"script: {error}"))
         page.on("console", self._heard)
         page.on("dialog", lambda dialog: self.complaints.append(f"dialog: {dialog.message}"))
+        if before is not None:
+            await before(page)
         await page.goto(path)
         return page
 

@@ -5,6 +5,7 @@ That it shows within a second is asked in the nightly form only: machines that r
 
 import asyncio
 import os
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import asyncpg
@@ -32,6 +33,16 @@ def toggled(name: str) -> str:
     return f"select {turned} from worker.job_type where name = '{name}'"
 
 
+def late(what: str) -> Callable[[Any], Awaitable[None]]:
+    """Of a page: what is asked for by this pattern comes when all else has come."""
+
+    async def hold(route: Any) -> None:
+        await asyncio.sleep(1.0)  # longer than a stream takes to be there
+        await route.continue_()
+
+    return lambda page: page.route(what, hold)
+
+
 @pytest.mark.parametrize(
     ("path", "change", "place"),
     [
@@ -51,6 +62,11 @@ async def test_a_change_shows(sight: Sight, painted: asyncpg.Connection, path: s
     else:
         pytest.fail("not once")
     assert sight.complaints == []
+
+
+async def test_that_news_come_is_said_however_late_our_own_script_arrives(sight: Sight) -> None:
+    page = await sight.page(before=late("**/admin.js*"))
+    await live(page)
 
 
 async def test_an_open_question_stays_while_news_come(sight: Sight, painted: asyncpg.Connection) -> None:
