@@ -6,11 +6,13 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Self
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, disable_created_metrics
+from prometheus_client.registry import Collector
 
 from worker.config import Config
+from worker.counts import Counts
 from worker.queue_gauges import QueueGauges
 from worker.series import COUNTED, OTHER
-from worker.spans import Counts, Spans
+from worker.spans import Spans
 
 # Classes of SQLSTATE that no statement of a job brings about: the way to the server, its room, its state, damage.
 TROUBLE = ("08", "25", "28", "53", "58", "XX", OTHER)
@@ -39,7 +41,7 @@ class Metrics:
         build: Mapping[str, str] | None = None,
     ) -> None:
         self.registry = CollectorRegistry()
-        self._counted: dict[str, Counter | Histogram | Counts | Spans] = {}
+        self._counted: dict[str, Collector] = {}
         self._steps = {name: frozenset(steps) for name, steps in (job_types or {}).items()}
         self._schedules = frozenset(schedules)
         self._define_jobs()
@@ -81,7 +83,7 @@ class Metrics:
         self.queue.show(found, self._steps, self._schedules)
 
     @property
-    def counted(self) -> Mapping[str, Counter | Histogram | Counts | Spans]:
+    def counted(self) -> Mapping[str, Collector]:
         """What is counted, by the names of `worker.series`."""
         return self._counted
 

@@ -11,12 +11,13 @@ import structlog
 
 from worker.breaker import endpoint
 from worker.config import JobType
+from worker.counts import Count
 from worker.errors import StepTimeout
 from worker.job import Job
 from worker.log import job_fields
 from worker.metrics import Metrics
 from worker.outcome import Completed, Failed, Outcome, Retried, Skipped, Snoozed
-from worker.spans import Count, Span
+from worker.spans import Span
 from worker.step import StepError, Watch
 
 _DETAIL = re.compile(r"(?s)\nDETAIL: .*?(?=; step [a-z][a-z0-9_]*: |\nHINT: |\Z)")  # of an error: whole rows of tables

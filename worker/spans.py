@@ -1,10 +1,10 @@
-"""What is counted for each job, and so by the hundred: the library's own cost more than all the rest of a report."""
+"""Histograms of seconds that are filled by the hundred: the library's own cost more than all the rest of a report."""
 
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
+from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
@@ -18,47 +18,8 @@ def heaped(bounds: Iterable[float], counts: Iterable[float]) -> list[tuple[str, 
     return told
 
 
-class Count:
-    """One series; written to by the event loop's thread alone."""
-
-    __slots__ = ("value",)
-
-    def __init__(self) -> None:
-        self.value = 0.0
-
-    def inc(self, amount: float = 1.0) -> None:
-        """So many more."""
-        self.value += amount
-
-
-class Counts(Collector):
-    """The series of one name, by the values of its labels."""
-
-    def __init__(self, name: str, documentation: str, labels: Iterable[str], registry: CollectorRegistry) -> None:
-        self._about = name, documentation
-        self._labels = tuple(labels)
-        self._counts: dict[tuple[str, ...], Count] = {}
-        registry.register(self)
-
-    def labels(self, *values: str) -> Count:
-        """The series of these labels, one value for each name."""
-        assert len(values) == len(self._labels)
-        return self._counts.setdefault(values, Count())
-
-    def describe(self) -> list[CounterMetricFamily]:
-        """As `collect`, of nothing."""
-        return [CounterMetricFamily(*self._about, labels=self._labels)]
-
-    def collect(self) -> list[CounterMetricFamily]:
-        """As a scrape reads it."""
-        (family,) = self.describe()
-        for labels, count in list(self._counts.items()):
-            family.add_metric(labels, count.value)
-        return [family]
-
-
 class Span:
-    """One histogram's series; written to by the event loop's thread alone.
+    """One series; written to by the event loop's thread alone.
 
     Args:
         bounds: upper bounds of its buckets, in seconds, ascending; one above all of them is added.
