@@ -164,7 +164,11 @@ async def daemon(config: Config, web: Web | None = None) -> AsyncIterator[tuple[
     """The whole service in this very loop; stopped at the end, and its error is ours."""
     stop = Stop()
     ready: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-    begins = lambda me: None if ready.done() else ready.set_result(me)  # noqa: E731
+
+    def begins(me: int) -> None:
+        if not ready.done():
+            ready.set_result(me)
+
     task = asyncio.create_task(run(config, stop, begins, web=web))
     try:
         await asyncio.wait({task, ready}, timeout=DEADLINE, return_when=asyncio.FIRST_COMPLETED)

@@ -8,8 +8,12 @@ from worker.places import Places
 
 @pytest.fixture
 def known(monkeypatch):
-    monkeypatch.setattr(places, "SECONDS", 3600)
+    kept(monkeypatch)
     return Places()
+
+
+def kept(monkeypatch):
+    monkeypatch.setattr(places, "SECONDS", 3600)
 
 
 def past(monkeypatch):
@@ -38,7 +42,7 @@ def test_a_look_of_before_does_not_bring_them_back(known, monkeypatch):
     slow, _ = known.after()
     past(monkeypatch)
     quick, _ = known.after()
-    monkeypatch.undo()
+    kept(monkeypatch)
     known.reached(quick, '{"new 1": 1}')
     known.reached(slow, '{"old 1": 1}')
-    assert known._known == '{"new 1": 1}'
+    assert known.after() == (quick, '{"new 1": 1}')

@@ -106,12 +106,20 @@ async def test_where_many_wait_a_second_group_goes_beside_the_first(parts, settl
     assert max(sizes) == 4
 
 
-async def test_both_lanes_woken_by_one_call_flush_nothing_twice(parts, settler, connection, monkeypatch):
+async def test_a_lane_that_finds_nothing_left_writes_nothing(parts, settler, connection, monkeypatch):
+    sizes = []
+    settle = parts.queue.settle
+
+    async def counted(verdicts):
+        sizes.append(len(verdicts))
+        return await settle(verdicts)
+
+    monkeypatch.setattr(parts.queue, "settle", counted)
     monkeypatch.setattr("worker.settler.MANY", 2)
     jobs = await claimed(parts, connection, 3)
-    tasks = [asyncio.create_task(settled(settler, job, Completed())) for job in jobs]
+    tasks = [asyncio.create_task(settled(settler, job, Completed())) for job in jobs]  # both are woken, one takes all
     assert await asyncio.wait_for(asyncio.gather(*tasks), 20) == ["completed"] * 3
-    assert settler._waiting == []
+    assert sizes == [3]
 
 
 async def test_a_lost_claim_is_answered_with_none(parts, settler, connection):

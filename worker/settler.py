@@ -19,8 +19,8 @@ from worker.job_queue import JobQueue
 from worker.outcome import Failed, clean
 from worker.verdict import Verdict
 
-GROUP = 500
-MANY = 300  # bundles
+GROUP = 500  # verdicts
+MANY = 300  # bundles that wait: beside the group on its way goes another one (docs/decisions/0035)
 
 _log = structlog.get_logger()
 

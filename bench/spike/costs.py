@@ -60,7 +60,8 @@ class Ready(NamedTuple):
 
     async def fetch(self, query: str, *given: Any) -> list[Any]:
         if "claim" in query:
-            count = min(given[3], self.left[0], BATCH)
+            _me, _batch, _types, n, _after = given
+            count = min(n, self.left[0], BATCH)
             self.left[0] -= count
             rows = [Row((*_row(self.left[0] + n), *LOOKED)) for n in range(count)]
             return rows or [Row((*[None] * COLUMNS, *LOOKED))]

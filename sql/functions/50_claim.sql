@@ -1,8 +1,10 @@
 -- Claim: due rows become running, in one batch, each under a claim number of its own.
 --
 -- Rules that keep it right (each was measured, docs/decisions/0002): several statements, each with its own snapshot,
--- never one chain of CTEs; rows are locked inside the LATERAL, so exactly as many are locked as are claimed; one round
--- a call, because key order holds within a round only.
+-- never one chain of CTEs; rows are locked inside the LATERAL, so exactly as many are locked as are claimed; what is
+-- claimed comes of one round, because key order holds within a round only. A round from places that comes to too little,
+-- or to keys, counts for nothing and is made again: what only it locked is free again with the commit, and whoever passed
+-- it over meanwhile looks again, as after a claim that was rolled back (worker/bell.py).
 
 create or replace function worker.lines(types text[]) returns table (job_type text, priority smallint)
 language sql stable
@@ -28,7 +30,7 @@ returns table (job_type text, priority smallint, scheduled_at timestamptz, id bi
 language sql stable
 begin atomic
   -- The line of a place is not hopped to: whether it has rows the look itself will tell, and the hop would read all that
-  -- is dead in front of them.
+  -- is dead in front of them. Not for all who ask for lines: it takes half as long again.
   with recursive place (job_type, priority, scheduled_at, id) as materialized (
     select split_part(p.key, ' ', 1), split_part(p.key, ' ', 2)::integer, (p.value ->> 0)::timestamptz, (p.value ->> 1)::bigint
     from jsonb_each(after) p

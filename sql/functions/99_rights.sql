@@ -23,7 +23,8 @@ grant select on worker.type_status to worker_read;
 grant select on worker.migration to worker_run, worker_read;
 
 grant execute on function
-  worker.declare(jsonb), worker.claim(bigint, bigint, text[], integer), worker.claim(bigint, bigint, text[], integer, jsonb), worker.unclaim(bigint, bigint),
+  worker.declare(jsonb), worker.claim(bigint, bigint, text[], integer),
+  worker.claim(bigint, bigint, text[], integer, jsonb), worker.unclaim(bigint, bigint),
   worker.complete(bigint, bigint[], bigint[]), worker.settle(bigint, worker.verdict[]), worker.settled(bigint, worker.verdict[]),
   worker.step_open(bigint, bigint, text, text, text), worker.step_close(bigint, bigint, text, text, text, timestamptz, text[], jsonb),
   worker.run_step(bigint, bigint, text, text, text, jsonb, text, text[]), worker.step_call(text, text[]), worker.step_argument(text, oid), worker.visible_functions(text),
