@@ -3,8 +3,7 @@
 -- Rules that keep it right (each was measured, docs/decisions/0002): several statements, each with its own snapshot,
 -- never one chain of CTEs; rows are locked inside the LATERAL, so exactly as many are locked as are claimed; what is
 -- claimed comes of one round, because key order holds within a round only. A round from places that comes to too little,
--- or to keys, counts for nothing and is made again: what only it locked is free again with the commit, and whoever passed
--- it over meanwhile looks again, as after a claim that was rolled back (worker/bell.py).
+-- or to keys, counts for nothing and is made again from the beginning.
 
 create or replace function worker.lines(types text[]) returns table (job_type text, priority smallint)
 language sql stable
@@ -229,6 +228,7 @@ declare
   fair boolean := false;
   again boolean := false;
   soon boolean := false;
+  passed tid[] := '{}';
   slots tid[];
   mine tid[];
 begin
@@ -256,8 +256,13 @@ begin
         limit n for no key update skip locked) hit
       limit n) picked;
     exit when after is null or gated or (cardinality(found_rows) = n and not keyed);
-    after := null;  -- rows may be left before the places; and of a key the oldest goes first, which may just have got free
+    -- Rows may be left before the places; and of a key the oldest goes first, which may just have got free.
+    after := null;
+    passed := found_rows;
   end loop;
+  if not passed <@ found_rows then
+    perform worker.ring_others(me, types);  -- who looked meanwhile passed over what is locked here and not taken
+  end if;
   if cardinality(found_rows) = n and n > 0 and not keyed and not gated then
     places := worker.place(after, found_rows[n]);
   end if;

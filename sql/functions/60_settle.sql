@@ -126,7 +126,7 @@ as $$
         order by a.since desc limit 1) sleeper
 $$;
 comment on function worker.ring_others(bigint, text[]) is
-  'Wakes one sleeping daemon, other than me, that runs one of these types: rows of theirs went back to pending and are due';
+  'Wakes one sleeping daemon, other than me, that runs one of these types: rows of theirs are due, which went back to pending or which it may have passed over';
 
 create or replace function worker.due_types(types text[]) returns text[]
 language sql stable

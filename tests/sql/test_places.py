@@ -4,6 +4,7 @@ import json
 from datetime import timedelta
 
 import asyncpg
+import pytest
 
 from tests.sql.conftest import NOON, Claim, Queue, verdict
 
@@ -50,6 +51,24 @@ async def test_a_batch_that_would_be_short_begins_from_the_beginning(queue: Queu
     rest = await queue.claim(5, after=first.places)
     assert (rest.ids, rest.places, rest.next_due) == ([earlier, ids[2]], None, None)
     assert (await queue.claim(5, after=first.places)).ids == []
+
+
+@pytest.mark.parametrize("earlier", [1, 2])
+async def test_who_passed_over_what_the_first_round_locked_in_vain_is_rung(
+    queue: Queue, second: asyncpg.Connection, earlier: int
+) -> None:
+    await lined(queue)
+    ids = await of(queue, "plain", 2)
+    first = await full(queue, 1)
+    sleeper = await queue.register(types=["plain"])
+    await queue.db.execute("select worker.sleep($1, 60)", sleeper)
+    early = await of(queue, "plain", earlier, delay=-SECOND)
+    heard: list[str] = []
+    await second.add_listener("worker", lambda *given: heard.append(given[-1]))
+    looked = await full(queue, 2, first.places)
+    assert looked.ids == [*early, *ids[1:]][:2]
+    await second.execute("select")  # whatever was sent before this is here
+    assert heard == [str(sleeper)] * (earlier - 1)
 
 
 async def test_a_more_urgent_line_comes_first_all_the_same_and_a_less_urgent_one_follows(queue: Queue) -> None:
