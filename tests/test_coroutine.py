@@ -10,11 +10,12 @@ import structlog
 
 from tests.heart import heart, job
 from worker.database import borrowed
-from worker.handlers.coroutine import _tidied
+from worker.handlers.coroutine import _tidied, note_tasks
 
 
 async def ran(function, context=None):
     """Run a handler in a task of its own, as the executor does; answers with the lines about tasks it left."""
+    note_tasks()
     given = context or SimpleNamespace(job=job(id=7, job_type="leaky"))
     with structlog.testing.capture_logs() as lines:
         await asyncio.gather(asyncio.create_task(_tidied(function)(given)), return_exceptions=True)

@@ -9,10 +9,10 @@ from tests.support import ROOT
 ORDER = """
     errors exact job retry outcome graph course cron config spans counts series queue_gauges metrics log credentials
     reset way connection door database waiting edition migrating migrations verdict ongoing places job_queue permits
-    timetable timeline step kept_step addresses outbound breaker child packing children trace_context context handlers
-    traces settler report otel tracing alarm attempt slots solitude executor listener bell onset lane poller judge
-    beat fence lease upkeep schedule results prune tally pulse health drain stop notify watchdog parts life service
-    tallied exporter guests desk embedded testing check web jobs demo cli
+    timetable timeline step kept_step addresses outbound breaker child packing children trace_context context
+    handlers traces settler report otel tracing alarm attempt slots solitude runners executor listener bell onset
+    lane poller judge beat fence lease upkeep schedule results prune tally pulse health drain stop notify watchdog
+    parts life service tallied exporter guests desk embedded testing check web jobs demo cli
 """.split()  # noqa: SIM905, a list of words reads best as words
 EXEMPT = {"__init__", "__main__"}
 PACKAGE = ROOT / "worker"

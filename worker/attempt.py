@@ -98,8 +98,10 @@ class Attempt:
 def concluded(jobs: Sequence[Job], came: Any, retry: Retry) -> tuple[Sequence[Outcome], list[Verdict]]:
     """What a call came to, for each of its jobs, and what is written of it; never raises."""
     if len(jobs) == 1:
-        outcome, verdict = _judged(jobs[0], None if came is None else shared(jobs, came)[0], retry)
-        return _DONE if outcome is DONE else (outcome,), [verdict]
+        if came is None:
+            return _DONE, [Verdict.of(jobs[0], DONE)]
+        outcome, verdict = _judged(jobs[0], shared(jobs, came)[0], retry)
+        return (outcome,), [verdict]
     judged = [_judged(job, each, retry)[0] for job, each in zip(jobs, shared(jobs, came), strict=True)]
     outcomes = together(jobs, judged)
     return outcomes, [Verdict.of(job, outcome) for job, outcome in zip(jobs, outcomes, strict=True)]

@@ -1,6 +1,6 @@
 """One call from its claim to its report: attempt → judge → settle → report, one direction.
 
-A task for each handler and no other: what a call waits for (its turn, the end of its handler, its verdict) calls back.
+Tasks for handlers and no others: what a call waits for (its turn, the end of its handler, its verdict) calls back.
 """
 
 import asyncio
@@ -21,6 +21,7 @@ from worker.log import job_fields
 from worker.outcome import Outcome, Retried, judge
 from worker.report import Reporter
 from worker.retry import Retry
+from worker.runners import Runners
 from worker.settler import Settler
 from worker.slots import Slots
 from worker.solitude import Solitude
@@ -28,6 +29,8 @@ from worker.verdict import Verdict
 
 END_SECONDS = 8.0  # what a cancelled handler is given to end, its step's backend included
 TURN_SECONDS = 1.0  # that a claimed job waits for its turn here; then it is handed back, for a neighbour may be free
+
+_RETRY = Retry()  # of a type that nobody here declares
 
 _log = structlog.get_logger()
 
@@ -72,6 +75,7 @@ class Executor:
         self._stubborn: set[Attempt] = set()  # given up, and their handlers still run
         self.ended: set[str] = set()
         self._solo = Solitude(self._slots, self._go_on)
+        self._runners = Runners(self._call, self._over)
         self._late = Alarm(self._end_late)
         self._impatient = Alarm(self._hand_back)
 
@@ -108,7 +112,8 @@ class Executor:
     async def take_over(self, job: Job) -> None:
         """Judge and settle a job rescued from a dead process."""
         self._reporter.rescued(job)
-        outcome: Outcome = judge(job, self._retry(job), LeaseExpired("the process that ran it died"))
+        died = LeaseExpired("the process that ran it died")
+        outcome: Outcome = judge(job, self._retries.get(job.job_type, _RETRY), died)
         if job.job_type not in self._types:
             outcome = Retried("the process that ran it died; nobody here declares its type", 0.0, job.counted)
         (status,) = await self._settler.settle([Verdict.of(job, outcome)])
@@ -139,13 +144,7 @@ class Executor:
         if not attempt.begin(self._timeouts[name]):
             self._conclude(attempt, attempt.late(self._types[name]))
             return False
-        context = attempt.context = self._make_context(attempt.jobs)
-        context.until = attempt.until
-        call = self._solo.call(attempt, context, self._call) if self._slots.alone is attempt else self._call(context)
-        # Not by the loop's factory, which notes the tasks that handlers make.
-        attempt.task = asyncio.Task(call, loop=self._loop, name=f"job {attempt.jobs[0].id}")
-        # A callback, so that what follows runs outside of the handler's task and context.
-        attempt.task.add_done_callback(partial(self._done, attempt))
+        self._runners.begin(attempt)
         self._late.at(attempt.until)
         return True
 
@@ -153,9 +152,14 @@ class Executor:
         while following is not None:
             following = self._slots.next() if self._begun(following) else self._slots.free(following)
 
-    async def _call(self, context: Context) -> Any:
+    async def _call(self, attempt: Attempt) -> Any:
         try:
-            return await self._work(context.job)(context)
+            context = attempt.context = self._make_context(attempt.jobs)
+            context.until = attempt.until
+            handler = self._work(context.job)
+            if self._slots.alone is attempt:
+                return await self._solo.call(attempt, context, handler)
+            return await handler(context)
         except Exception as error:
             return error
         except asyncio.CancelledError as cancelled:
@@ -163,15 +167,11 @@ class Executor:
         except BaseException as error:  # SystemExit and its like end the job, not the daemon
             return error
 
-    def _done(self, attempt: Attempt, task: "asyncio.Task[Any]") -> None:
-        self._stubborn.discard(attempt)
-        self._over(attempt, JobError("the handler was cancelled from within") if task.cancelled() else task.result())
-
     def _stop(self, attempt: Attempt, reason: JobError) -> None:
         attempt.reason = reason
-        if self._slots.leave(attempt):
+        if self._slots.leave(attempt) or attempt.task is None:
             self._over(attempt, reason)
-        elif attempt.task is not None:
+        else:
             attempt.task.cancel()
             self._loop.call_later(END_SECONDS, self._give_up, attempt)
 
@@ -208,17 +208,19 @@ class Executor:
         return soonest
 
     def _over(self, attempt: Attempt, came: Any) -> None:
-        if not attempt.over:
-            self._conclude(attempt, came if attempt.reason is None else attempt.reason)
-            if attempt.began is not None:
-                self._go_on(self._slots.free(attempt))
+        if attempt.over:  # its handler has ended after all
+            self._stubborn.discard(attempt)
+            return
+        self._conclude(attempt, came if attempt.reason is None else attempt.reason)
+        if attempt.began is not None:
+            self._go_on(self._slots.free(attempt))
 
     def _conclude(self, attempt: Attempt, came: Any) -> None:
         """Judge it, and let it be settled."""
         attempt.over, jobs = True, attempt.jobs
         del self._attempts[jobs[0].claim]
         self.ended.add(jobs[0].job_type)
-        outcomes, verdicts = concluded(jobs, came, self._retry(jobs[0]))
+        outcomes, verdicts = concluded(jobs, came, self._retries.get(jobs[0].job_type, _RETRY))
         if attempt.kind == "http":
             self._reporter.call(jobs[0], outcomes)
         if attempt.context is not None and attempt.context.follows:
@@ -234,9 +236,6 @@ class Executor:
         except Exception as error:  # it is settled all the same, and its slot is free
             _log.error("job.crashed", error=f"{type(error).__name__}: {error}", **job_fields(attempt.jobs[0]))
         attempt.ended(attempt.end(outcomes))
-
-    def _retry(self, job: Job) -> Retry:
-        return self._retries.get(job.job_type) or Retry()
 
 
 async def _awaited(ended: "asyncio.Future[End]") -> End:

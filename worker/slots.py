@@ -53,13 +53,8 @@ class Slots:
 
     def next(self) -> Attempt | None:
         """The first in line, if its turn has come; it may begin."""
-        steps, others = self._lines
-        if not steps and not others:
+        if self._free <= 0 or not (line := self._line()):
             return None  # as nearly always
-        heads = [line for line in self._lines if line and (self._free_steps > 0 or line is not steps)]
-        if not heads:
-            return None
-        line = min(heads, key=lambda line: next(iter(line.values())))
         first = next(iter(line))
         if not self._may(first):
             return None
@@ -67,6 +62,13 @@ class Slots:
         self._suspects -= first.suspect
         self._begin(first)
         return first
+
+    def _line(self) -> dict[Attempt, int]:
+        """The one whose first came before the other's, of those that may go on."""
+        steps, others = self._lines
+        if not steps or self._free_steps <= 0:
+            return others
+        return min(self._lines, key=_arrival) if others else steps
 
     def join(self, attempt: Attempt) -> None:
         """From now on others may run beside it."""
@@ -91,3 +93,7 @@ class Slots:
     def waiting(self) -> list[Attempt]:
         """Those in line, the oldest of each kind first."""
         return [*self._lines[0], *self._lines[1]]
+
+
+def _arrival(line: dict[Attempt, int]) -> int:
+    return next(iter(line.values()))

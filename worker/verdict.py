@@ -41,7 +41,7 @@ class Verdict(NamedTuple):
         """What to write for one attempt; `follows` are the jobs its handler enqueued, which count when it went well."""
         if type(outcome) is Completed and not follows:  # nearly all of them, and by the hundred
             reason = None if outcome.reason is None else clean(outcome.reason)
-            result = encode(outcome.result)
+            result = None if outcome.result is None else encode(outcome.result)
             plain = (job.id, job.claim, "completed", reason, 0.0, None, True, False, True, None, result, None, None)
             return tuple.__new__(cls, plain)  # a third of the time that its own constructor takes
         went_well = isinstance(outcome, _WELL)

@@ -82,5 +82,6 @@ async def _handler(job_type: JobType, steps: Pool, outbound: Sender) -> Handler:
             raise DeclarationError([f"job.{job_type.name}.steps: {_POOLED}"])
         return await sql_graph.build(job_type, steps)
     if job_type.kind == "python":
+        coroutine.note_tasks()
         return coroutine.build(job_type)
     return endpoint.build(job_type, outbound)

@@ -47,16 +47,21 @@ def build(job_type: JobType) -> Callable[[Context], Awaitable[Any]]:
     return _tidied(function)
 
 
+def note_tasks() -> None:
+    """Let the running loop note which tasks a job's handler makes; a factory that somebody set stays."""
+    loop = asyncio.get_running_loop()
+    if loop.get_task_factory() is None:
+        loop.set_task_factory(_noting)
+
+
 def _tidied(function: Callable[[Context], Awaitable[Any]]) -> Callable[[Context], Awaitable[Any]]:
     async def handler(context: Context) -> Any:
-        loop = asyncio.get_running_loop()
-        if loop.get_task_factory() is None:
-            loop.set_task_factory(_noting)
         tasks: _Tasks = set()
-        _tasks.set(tasks)  # in the context of this job's own task, which whatever it creates inherits
+        token = _tasks.set(tasks)  # in the context of this job's own task, which whatever it creates inherits
         try:
             return await function(context)
         finally:
+            _tasks.reset(token)
             if tasks:
                 _end(context.job, tasks)
 
