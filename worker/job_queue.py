@@ -25,6 +25,8 @@ from worker.verdict import Verdict
 _CLAIM = """select j.*, parked, xmin, xmax, next_due, places
   from worker.claim($1, $2, $3, $4, $5) left join unnest(jobs) j on true"""
 COLUMNS = len(Job._fields)
+# Arrays as text: the driver asks each element of a list whether it is one itself, which took 0.5 µs a job.
+_COMPLETE = "select worker.complete($1, $2::text::bigint[], $3::text::bigint[])"
 COUNTS_SECONDS = 5.0  # for a connection, and for the answer: counts keep
 
 
@@ -98,7 +100,7 @@ class JobQueue(Ongoing):
 
     async def _complete(self, verdicts: Sequence[Verdict]) -> dict[int, str]:
         ids, claims = [verdict.id for verdict in verdicts], [verdict.claim for verdict in verdicts]
-        (row,) = await self._control.fetch("select worker.complete($1, $2, $3)", self.me, ids, claims)
+        (row,) = await self._control.fetch(_COMPLETE, self.me, _array(ids), _array(claims))
         done = dict.fromkeys(ids, "completed")
         for lost in row[0]:
             del done[lost]
@@ -111,10 +113,10 @@ class JobQueue(Ongoing):
 
     def drop(self, claims: Iterable[int]) -> None:
         """Forget claims that are settled or lost."""
-        for claim in claims:
-            batch = self._batch_of.pop(claim, None)
+        batches = Counter([self._batch_of.pop(claim, None) for claim in claims])
+        for batch, jobs in batches.items():
             if batch is not None:
-                self._held[batch] -= 1
+                self._held[batch] -= jobs
                 if self._held[batch] <= 0:
                     del self._held[batch]
         self._note_open()
@@ -228,6 +230,10 @@ async def try_claim(connection: asyncpg.Connection, me: int, types: Sequence[str
 async def profile(connection: asyncpg.Connection) -> dict[str, Any]:
     """What a connection of any pool can do."""
     return _read(await connection.fetchval("select worker.profile()"))
+
+
+def _array(numbers: list[int]) -> str:
+    return f"{{{str(numbers)[1:-1]}}}"
 
 
 def _read(text: str) -> dict[str, Any]:
