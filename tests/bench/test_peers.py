@@ -31,6 +31,7 @@ def test_every_queue_is_declared_whole() -> None:
         suffix = ".mjs" if entry.language == "node" else ".py"
         assert (HERE / f"{entry.adapter}{suffix}").exists()
         assert entry.open_jobs().startswith("select count(*) from")
+        assert entry.any_open().startswith("select count(*) from")
     for entry in peers().values():
         assert entry.title
         assert entry.package in pinned or re.search(rf"^{entry.package}==\d", constraints, re.MULTILINE)
