@@ -233,7 +233,7 @@ async def profile(connection: asyncpg.Connection) -> dict[str, Any]:
 
 
 def _array(numbers: list[int]) -> str:
-    return f"{{{str(numbers)[1:-1]}}}"
+    return f"{{{','.join(map(str, numbers))}}}"
 
 
 def _read(text: str) -> dict[str, Any]:

@@ -18,7 +18,7 @@ LOG = """\
 @1763778000.250 42 0 ERROR:  division by zero
 @1763778000.300 41 702 LOG:  duration: 2.000 ms  execute __asyncpg_stmt_3__: select * from worker.settle($1, $2)
 @1763778000.300 41 702 DETAIL:  parameters: $1 = '1', $2 = '{"(3,12,completed,,0,,t,f,t,,\\"{\\"\\"a\\"\\": 1}\\",,)","(4,13,failed,x,0,,t,f,t,,,,)"}'
-@1763778000.305 41 704 LOG:  duration: 2.000 ms  execute __asyncpg_stmt_4__: select worker.complete($1, $2, $3)
+@1763778000.305 41 704 LOG:  duration: 2.000 ms  execute __asyncpg_stmt_4__: select worker.complete($1, $2::text::bigint[], $3::text::bigint[])
 @1763778000.305 41 704 DETAIL:  parameters: $1 = '1', $2 = '{5,6}', $3 = '{14,15}'
 @1763778000.310 41 703 LOG:  duration: 1.000 ms  statement: select worker.sweep()
 """  # noqa: E501
