@@ -17,7 +17,7 @@ import asyncpg
 import pytest
 
 from tests.support import PLACE, ROOT, free_port, server_folder
-from worker.embedded import Embedded, binaries, default_data_dir, find_prefix, start, waits, wheel_prefix
+from worker.embedded import Embedded, binaries, child, default_data_dir, find_prefix, start, waits, wheel_prefix
 from worker.embedded.binaries import account, major_of, reachable
 from worker.embedded.folders import own
 from worker.embedded.postmaster import alive
@@ -32,6 +32,14 @@ from pathlib import Path
 from worker.embedded import start
 server = start(Path(sys.argv[1]), die_with_parent=sys.argv[2] == "die")
 print(server.pid, server.attached, flush=True)
+sys.stdin.read()
+"""
+
+PARENT = """
+import os, subprocess, sys
+program = (sys.executable, "-c", "import time; print('up', flush=True); time.sleep(60)")
+become = (sys.executable, "-I", "-S", *sys.argv[1:], "-1", "-1", str(os.getpid()))
+print(subprocess.Popen((*become, *program)).pid, flush=True)
 sys.stdin.read()
 """
 
@@ -253,6 +261,23 @@ def test_dies_with_its_parent_when_asked(folder: Path) -> None:
     parent = starter(folder, "die")
     assert parent.stdout
     pid = int(parent.stdout.readline().split()[0])
+    parent.kill()
+    parent.communicate(timeout=20)
+    await_end_of(pid)
+
+
+@on_linux
+def test_dies_with_its_parent_also_where_the_signal_for_that_was_ignored(tmp_path: Path) -> None:
+    # As a shell's background job does, and whoever it starts after it.
+    log = tmp_path / "log"
+    command = [sys.executable, "-c", PARENT, child.__file__, str(log)]
+    ignoring = {"preexec_fn": lambda: signal.signal(signal.SIGQUIT, signal.SIG_IGN)}
+    parent = subprocess.Popen(command, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, **ignoring)
+    assert parent.stdout
+    pid = int(parent.stdout.readline())
+    for _ in waits.until(20, "the child does not come up"):
+        if log.exists() and "up" in log.read_text():
+            break
     parent.kill()
     parent.communicate(timeout=20)
     await_end_of(pid)

@@ -30,6 +30,8 @@ def die_with(parent: int) -> None:
     """Be shut down at once when the parent dies, however it dies. Linux only; elsewhere the server lives on."""
     if sys.platform != "linux":
         return
+    # A shell's background jobs ignore it, and what they start inherits that.
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, int(signal.SIGQUIT), 0, 0, 0)
     if os.getppid() != parent:
         sys.exit("the parent died first")
