@@ -37,6 +37,19 @@ async def settler(parts):
         yield running
 
 
+@pytest.fixture
+def sizes(parts, monkeypatch):
+    """Of the groups written, in their order."""
+    told, settle = [], parts.queue.settle
+
+    async def counted(verdicts):
+        told.append(len(verdicts))
+        return await settle(verdicts)
+
+    monkeypatch.setattr(parts.queue, "settle", counted)
+    return told
+
+
 async def settled(settler, job, outcome):
     (status,) = await settler.settle([Verdict.of(job, outcome)])
     return status
@@ -58,17 +71,7 @@ async def test_every_verdict_is_written_and_answered(parts, settler, connection)
     assert parts.queue.open_batch == 1  # the only call there was; nothing of it is held any more
 
 
-async def test_whoever_waits_while_a_flush_is_in_flight_goes_with_the_next(
-    parts, settler, connection, second, monkeypatch
-):
-    sizes = []
-    settle = parts.queue.settle
-
-    async def counted(verdicts):
-        sizes.append(len(verdicts))
-        return await settle(verdicts)
-
-    monkeypatch.setattr(parts.queue, "settle", counted)
+async def test_whoever_waits_while_a_flush_is_in_flight_goes_with_the_next(parts, settler, connection, second, sizes):
     jobs = await claimed(parts, connection, 6)
     await second.execute("begin")
     await second.execute("select from worker.job_queue where id = $1 for update", jobs[0].id)
@@ -106,15 +109,7 @@ async def test_where_many_wait_a_second_group_goes_beside_the_first(parts, settl
     assert max(sizes) == 4
 
 
-async def test_a_lane_that_finds_nothing_left_writes_nothing(parts, settler, connection, monkeypatch):
-    sizes = []
-    settle = parts.queue.settle
-
-    async def counted(verdicts):
-        sizes.append(len(verdicts))
-        return await settle(verdicts)
-
-    monkeypatch.setattr(parts.queue, "settle", counted)
+async def test_a_lane_that_finds_nothing_left_writes_nothing(parts, settler, connection, sizes, monkeypatch):
     monkeypatch.setattr("worker.settler.MANY", 2)
     jobs = await claimed(parts, connection, 3)
     tasks = [asyncio.create_task(settled(settler, job, Completed())) for job in jobs]  # both are woken, one takes all
