@@ -12,6 +12,7 @@ from tests.sql.conftest import Queue, verdict
 Session = Callable[..., Awaitable[Queue]]
 
 EMPTY_CLAIM_BLOCKS = 100  # index pages of a few hops; the rows in front alone would be hundreds
+HOLDER_BLOCKS = 60  # of a whole insert; to read all of the tenant takes hundreds
 FULL_CLAIM_BLOCKS = 40  # for each claimed row: its page, its new version, four or five indexes of two or three levels
 
 
@@ -141,6 +142,21 @@ async def test_a_full_claim_reads_in_proportion_to_what_it_takes(queue: Queue) -
     await queue.enqueue_many("quiet", *[{}] * 400)
     assert await blocks(queue, 100) < 100 * FULL_CLAIM_BLOCKS
     assert await queue.db.fetchval("select count(*) from worker.job_queue where status = 'running'") == 200
+
+
+@pytest.mark.parametrize("tenant", [None, "a"])
+async def test_who_holds_a_key_is_found_by_the_key_also_in_a_session_that_met_an_empty_table(
+    queue: Queue, tenant: str | None
+) -> None:
+    """Its plan stays as it was made, until somebody analyzes the table."""
+    await queue.declare("once")
+    insert = "insert into worker.job_queue (job_type, tenant_id, unique_key) select 'once', $1, 'key ' || n from {} n"
+    for first in (1, 1001, 2001, 3001):
+        await queue.db.execute(insert.format(f"generate_series({first}, {first + 999})"), tenant)
+    one_more = insert.format("generate_series(4001, 4001)")
+    plan = await queue.db.fetchval(f"explain (analyze, buffers, format json) {one_more}", tenant)
+    top = json.loads(plan)[0]["Plan"]
+    assert top["Shared Hit Blocks"] + top["Shared Read Blocks"] < HOLDER_BLOCKS
 
 
 async def test_a_beat_with_a_long_history_reads_little(queue: Queue) -> None:
